@@ -1,0 +1,126 @@
+"""The words of the engine floor: heads, specs, tensors in, logits out. Knows nothing of records, time or logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+AnyArray = NDArray[np.generic]
+HeadKind = Literal["single", "multi", "regression"]
+
+
+class HeadSpec(msgspec.Struct, frozen=True):
+    """One task a model answers, with the calibration measured on its dev data.
+
+    Probabilities are `softmax(logits / temperature)` for `single`, `sigmoid(logits / temperature)` for `multi`;
+    a `regression` head's logits are already values, clipped to [lo, hi].
+
+    Attributes:
+        task: name as in `ontology/label_map.csv`, e.g. `goemotions28`.
+        kind: `single` (labels exclude each other), `multi` (independent) or `regression`.
+        labels: label strings exactly as in the data set, in logit order.
+        temperature: > 0, fitted on dev (Guo et al. 2017).
+        thresholds: decision threshold per label for `multi`, fitted on dev; empty means 0.5.
+        lo, hi: range of a regression head's values.
+    """
+
+    task: str
+    kind: HeadKind
+    labels: tuple[str, ...]
+    temperature: float = 1.0
+    thresholds: tuple[float, ...] = ()
+    lo: float = 0.0
+    hi: float = 1.0
+
+
+class EngineSpec(msgspec.Struct, frozen=True):
+    """What an engine is and answers. `version` is the first 8 hex digits of the weights' sha256 (or a fixed word)."""
+
+    name: str
+    version: str
+    backend: str
+    heads: tuple[HeadSpec, ...]
+    max_batch_size: int = 4096
+
+    @property
+    def model_id(self) -> str:
+        """`name@version`: what signal rows carry in `model`."""
+        return f"{self.name}@{self.version}"
+
+    def head(self, task: str) -> HeadSpec | None:
+        """The head that answers `task`, or None."""
+        return next((h for h in self.heads if h.task == task), None)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorBatch:
+    """`rows` feature rows, as named tensors; which names and shapes, the featuriser and its engine agree on."""
+
+    rows: int
+    tensors: Mapping[str, AnyArray]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreBatch:
+    """`logits[task]`: float64 `[rows, len(labels)]`, row i belongs to row i of the input. `run_s`: backend seconds."""
+
+    logits: Mapping[str, F64]
+    run_s: float
+
+
+class Engine(Protocol):
+    """Turns one batch of features into one batch of logits.
+
+    Sync and not thread-safe: one engine belongs to one thread at a time. Never pads, splits or retries.
+    Deterministic: a row's logits depend on that row alone, never on its neighbours or the batch size.
+    """
+
+    spec: EngineSpec
+
+    def infer(self, batch: TensorBatch) -> ScoreBatch:
+        """Score every row of `batch`, in order.
+
+        Raises:
+            ShapeMismatch: a tensor does not fit. Not retriable.
+            EngineLost: the backend is gone. Retriable after a new load.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the backend holds. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TextModel:
+    """A loaded text model: the featuriser and the engine that belong together.
+
+    `featurize(texts)` is pure: strings in, tensors out, any number of rows.
+    """
+
+    featurize: Callable[[Sequence[str]], TensorBatch]
+    engine: Engine
+    reason: str = ""
+
+    @property
+    def spec(self) -> EngineSpec:
+        return self.engine.spec
+
+    def logits(self, texts: Sequence[str]) -> ScoreBatch:
+        """Featurise and infer in one go, at most `spec.max_batch_size` rows at a time."""
+        step = self.spec.max_batch_size
+        parts = [self.engine.infer(self.featurize(texts[k : k + step])) for k in range(0, len(texts), step)]
+        if len(parts) == 1:
+            return parts[0]
+        tasks = [h.task for h in self.spec.heads]
+        joined = {
+            t: np.concatenate([p.logits[t] for p in parts]) if parts else np.zeros((0, len(self.spec.heads[k].labels)))
+            for k, t in enumerate(tasks)
+        }
+        return ScoreBatch(joined, sum(p.run_s for p in parts))

@@ -1,0 +1,56 @@
+"""Errors of the lowest floor, and the root of the whole tree.
+
+    AffectError                    retriable, exit_code, hint
+      EngineError
+        UnknownModel               no model of that name in the zoo
+        ManifestInvalid            manifest missing, malformed or not matching its file (sha256)
+        ShapeMismatch              a tensor does not fit the engine's spec
+        EngineLost                 the backend is gone; retriable after a new load
+        MissingExtra               an optional dependency is not installed; names the extra
+      operators.errors.OperatorError ...
+      stream.errors.StreamError ...
+
+A message says what, expected, got, where, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class AffectError(Exception):
+    """Root of every error this project raises on purpose.
+
+    `retriable` says whether the same call may succeed later; `exit_code` is what a command exits with.
+    """
+
+    retriable: bool = False
+    exit_code: int = 1
+
+
+class EngineError(AffectError):
+    """Something about a model or the backend that runs it."""
+
+
+class UnknownModel(EngineError):
+    """No such model, head or task; the message lists what there is."""
+
+    exit_code = 2
+
+
+class ManifestInvalid(EngineError):
+    """A manifest is missing, malformed, or its file does not match the recorded sha256."""
+
+
+class ShapeMismatch(EngineError):
+    """A tensor does not fit `EngineSpec`. Never retriable: the caller is wrong."""
+
+
+class EngineLost(EngineError):
+    """The backend died or stopped answering. Retriable after a new load."""
+
+    retriable = True
+
+
+class MissingExtra(EngineError):
+    """An optional dependency is needed; the message gives the pip command."""
+
+    exit_code = 2

@@ -1,0 +1,173 @@
+"""The records that flow: posts in, signal rows out, and what leaves by the side. Units live in names; unknown is None."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+F64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+MICRO = 1_000_000
+"""Scores travel as integers in millionths: sums are exact, so no order, batch size or worker count changes a digit."""
+
+Status = Literal["provisional", "final", "revised"]
+
+
+class Post(msgspec.Struct, frozen=True, kw_only=True):
+    """One post as a user sends it (a JSON line or an Avro record); unknown fields pass.
+
+    Attributes:
+        id: unique name of the post; the same id again is a duplicate.
+        text: what was written.
+        created_at: epoch milliseconds, or ISO 8601 text (naive = UTC); None = arrival time.
+        author: opaque; kept only as a keyed hash; None = unknown, each its own.
+        tickers, place, event: taken as given; linking runs only where they are None.
+    """
+
+    id: str
+    text: str
+    created_at: int | float | str | None = None
+    author: str | None = None
+    lang: str | None = None
+    tickers: tuple[str, ...] | None = None
+    place: str | None = None
+    event: str | None = None
+    followers: int | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PostBatch:
+    """`n` posts of one partition in offset order, as columns. Operators return a copy with more columns filled.
+
+    Attributes:
+        partition: source partition.
+        offsets: int64 [n], rising.
+        ids, texts: n strings each.
+        times_ms: int64 [n], event time, epoch milliseconds UTC.
+        authors: uint64 [n], keyed hash; 0 = unknown.
+        langs: n ISO 639-1 codes, "" = not known yet.
+        tickers: n tuples, None = not given; places, events: n strings or None.
+        reposts: bool [n], the same text was seen before under another id (counted, not scored again).
+        near: bool [n], a near-duplicate of an earlier text.
+        link_rows, link_names: post `link_rows[k]` is about entity `link_names[k]` (`ticker:AAPL`); rows rise.
+        scores: task -> int32 [n, labels], calibrated probabilities in millionths.
+    """
+
+    partition: int
+    offsets: I64
+    ids: list[str]
+    texts: list[str]
+    times_ms: I64
+    authors: U64
+    langs: list[str]
+    tickers: list[tuple[str, ...] | None]
+    places: list[str | None]
+    events: list[str | None]
+    reposts: Bools
+    near: Bools
+    link_rows: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    link_names: list[str] = field(default_factory=list)
+    scores: Mapping[str, I32] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, keep: Bools) -> PostBatch:
+        """The rows where `keep` (bool [n]) is true. Call before links and scores are filled."""
+        if bool(keep.all()):
+            return self
+        rows = np.flatnonzero(keep).tolist()
+        return PostBatch(
+            partition=self.partition,
+            offsets=self.offsets[keep],
+            ids=[self.ids[k] for k in rows],
+            texts=[self.texts[k] for k in rows],
+            times_ms=self.times_ms[keep],
+            authors=self.authors[keep],
+            langs=[self.langs[k] for k in rows],
+            tickers=[self.tickers[k] for k in rows],
+            places=[self.places[k] for k in rows],
+            events=[self.events[k] for k in rows],
+            reposts=self.reposts[keep],
+            near=self.near[keep],
+        )
+
+
+class SignalRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One value of one signal for one entity and window: the contract of architecture section 6.
+
+    `value`, `lo`, `hi` are None below the minimum sample, never 0 for unknown. Windows are half-open
+    `[window_start, window_end)` in epoch milliseconds UTC. `watermark` = how far event time is complete inside the
+    window (= `window_end` once final). `revision` = number of late posts the window took in; of two rows for the same
+    window the one with the higher `(revision, n)` is newer.
+    """
+
+    signal: str
+    domain: str
+    entity: str
+    window_start: int
+    window_end: int
+    value: float | None
+    lo: float | None
+    hi: float | None
+    n: int
+    n_eff: float
+    authors: int
+    buzz: float
+    status: Status
+    revision: int
+    watermark: int
+    model: str
+    ontology: str
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def row_id(self) -> str:
+        """`signal|entity|window_start|window_end`: deterministic, the key of the row wherever it goes."""
+        return f"{self.signal}|{self.entity}|{self.window_start}|{self.window_end}"
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an unusable message lies and why; the payload stays in its own topic and is never copied."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    detail: str
+    size_bytes: int
+    time_ms: int
+
+
+class LatePost(msgspec.Struct, frozen=True, kw_only=True):
+    """A post that came after its windows were let go: named, counted, in no signal."""
+
+    topic: str
+    partition: int
+    offset: int
+    post_id: str
+    event_time_ms: int
+    late_by_ms: int
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that fired on a signal row."""
+
+    rule: str
+    severity: str
+    row_id: str
+    signal: str
+    entity: str
+    window_end: int
+    value: float
+    message: str

@@ -1,4 +1,4 @@
-"""The records that flow: posts in, signal rows out, and what leaves by the side. Units live in names; unknown is None."""
+"""The records that flow: posts in, signal rows out, and what leaves by the side. Units live in names."""
 
 from __future__ import annotations
 

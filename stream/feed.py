@@ -1,0 +1,316 @@
+"""What the live page, the feed and the command line read: newest rows, posts that moved them, health. No web in here.
+
+The runner calls `publish`, `spotlight` and `status`; readers call the rest. One event loop owns a feed: nothing in it
+is thread-safe, nothing in it waits for a reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from operators.records import SignalRow
+from stream.history import MAX_WINDOWS, History
+
+EventKind = Literal["rows", "posts", "status", "reset", "dropped"]
+
+
+class SpotPost(msgspec.Struct, frozen=True, kw_only=True):
+    """A post that moved an entity's signals. `text_masked` has no author, handle or link; `score` is in [0, 1]."""
+
+    time_ms: int
+    text_masked: str
+    label: str
+    score: float
+    repost: bool = False
+    lang: str = ""
+
+
+class OpsStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How the engine is doing, at a commit.
+
+    Attributes:
+        rate_per_s: records consumed per second, recent.
+        consumed: records read; must equal applied + duplicate + late + rejected + in_flight.
+        lag: records appended but not yet read, all partitions.
+        watermark_ms: event time is complete up to here; None before the first record.
+        watermark_delay_s: how far the watermark is behind the clock; None where there is none.
+        rows: signal rows written.
+        partitions: partitions owned.
+        engine, model, engine_reason: what scores, and why not a better one.
+        min_n: effective sample below which a row's value is null.
+        ready: False while state is restored, the log is away, or a model loads; `problem` then says what to do.
+    """
+
+    rate_per_s: float = 0.0
+    consumed: int = 0
+    applied: int = 0
+    duplicate: int = 0
+    late: int = 0
+    rejected: int = 0
+    in_flight: int = 0
+    lag: int = 0
+    watermark_ms: int | None = None
+    watermark_delay_s: float | None = None
+    rows: int = 0
+    partitions: int = 0
+    engine: str = ""
+    model: str = ""
+    engine_reason: str = ""
+    domain: str = ""
+    uptime_s: float = 0.0
+    min_n: int = 20
+    ready: bool = False
+    problem: str | None = "starting: nothing was read yet"
+
+    @property
+    def accounted(self) -> int:
+        """Records whose fate is known or in the works."""
+        return self.applied + self.duplicate + self.late + self.rejected + self.in_flight
+
+    @property
+    def conserved(self) -> bool:
+        """Nothing was lost silently: every record read is accounted for."""
+        return self.consumed == self.accounted
+
+
+class FeedEvent(NamedTuple):
+    """One event for one reader. `id`: newest row event it has then seen; `data`: JSON, one line."""
+
+    id: int
+    kind: EventKind
+    data: bytes
+
+
+class _Batch(NamedTuple):
+    """The rows of one `publish`, by (entity, window size)."""
+
+    id: int
+    groups: dict[tuple[str, int], list[SignalRow]]
+    size: int
+
+
+class Subscription(AsyncIterator[FeedEvent]):
+    """The events of one reader, in order. Registered when made, so nothing falls between history and the first event.
+
+    Made by `Feed.subscribe`. Close it, or let it end: it ends by itself after a `dropped` event.
+    """
+
+    def __init__(self, feed: Feed, limit: int, entity: str | None, window_ms: int | None) -> None:
+        self._feed = feed
+        self._limit = limit
+        self._entity = entity
+        self._window_ms = window_ms
+        self._backlog: deque[FeedEvent | _Batch] = deque()
+        self._queue: deque[FeedEvent | _Batch] = deque()
+        self._wake = asyncio.Event()
+        self._closed = False
+
+    def wants(self, entity: str, window_ms: int | None = None) -> bool:
+        """True where the reader asked for this entity (and window size, if one is named)."""
+        return (self._entity is None or self._entity == entity) and (
+            window_ms is None or self._window_ms is None or self._window_ms == window_ms
+        )
+
+    def offer(self, event: FeedEvent | _Batch, replayed: bool = False) -> None:
+        """Queue `event`; a reader whose queue is full is dropped, with the reason as its last event."""
+        if self._closed:
+            return
+        if isinstance(event, _Batch) and not any(self.wants(*key) for key in event.groups):
+            return
+        if replayed:
+            self._backlog.append(event)
+        elif len(self._queue) >= self._limit:
+            reason = {"reason": f"reader too slow: {self._limit} events waiting; reconnect to go on"}
+            self._backlog.clear()
+            self._queue.clear()
+            self._queue.append(FeedEvent(self._feed.last_id, "dropped", msgspec.json.encode(reason)))
+            self.close()
+        else:
+            self._queue.append(event)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Leave the feed. Idempotent; what was queued can still be read."""
+        self._closed = True
+        self._feed.leave(self)
+        self._wake.set()
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> FeedEvent:
+        while True:
+            if self._backlog or self._queue:
+                event = (self._backlog or self._queue).popleft()
+                return event if isinstance(event, FeedEvent) else self._encoded(event)
+            if self._closed:
+                raise StopAsyncIteration
+            self._wake.clear()
+            await self._wake.wait()
+
+    def _encoded(self, batch: _Batch) -> FeedEvent:
+        rows = [row for key, group in batch.groups.items() if self.wants(*key) for row in group]
+        return FeedEvent(batch.id, "rows", msgspec.json.encode({"rows": rows}))
+
+
+class Feed:
+    """Filled by the runner, read by the page: newest rows with history, spotlight posts, operations status.
+
+    Args:
+        max_windows, max_series, max_rows: bounds of the history (see `History`).
+        ring_events, ring_rows: how far back a reader can resume without loading history again.
+        queue_events: events that may wait for one reader before it is dropped.
+        max_entities, max_posts: spotlight posts kept, per entity, and entities that have any (oldest use goes first).
+        first_id: id before the first event; None = the clock in microseconds, so that ids rise over restarts.
+
+    >>> feed = Feed(first_id=0)
+    >>> feed.publish([])
+    >>> feed.last_id
+    0
+    """
+
+    def __init__(
+        self,
+        *,
+        max_windows: int = MAX_WINDOWS,
+        max_series: int = 20_000,
+        max_rows: int = 1_000_000,
+        ring_events: int = 2_048,
+        ring_rows: int = 20_000,
+        queue_events: int = 256,
+        max_entities: int = 2_000,
+        max_posts: int = 50,
+        max_text: int = 500,
+        first_id: int | None = None,
+    ) -> None:
+        self.history = History(max_windows, max_series, max_rows)
+        self._ring: deque[_Batch] = deque()
+        self._ring_events = ring_events
+        self._ring_rows = ring_rows
+        self._ring_count = 0
+        self._queue_events = queue_events
+        self._posts: OrderedDict[str, deque[SpotPost]] = OrderedDict()
+        self._max_entities = max_entities
+        self._max_posts = max_posts
+        self._max_text = max_text
+        self._last_id = time.time_ns() // 1_000 if first_id is None else first_id
+        self._floor = self._last_id
+        self._readers: set[Subscription] = set()
+        self._status = OpsStatus()
+
+    @property
+    def last_id(self) -> int:
+        """Id of the newest row event; history read now contains everything up to it."""
+        return self._last_id
+
+    @property
+    def readers(self) -> int:
+        """Readers subscribed now."""
+        return len(self._readers)
+
+    @property
+    def ops(self) -> OpsStatus:
+        """The newest status; before the first one, not ready."""
+        return self._status
+
+    def publish(self, rows: Sequence[SignalRow]) -> None:
+        """Take in rows of one commit: newest per window to history, the same to every reader that wants them.
+
+        Rows that history refuses (a newer row of the window is known) go to nobody. Never waits.
+        """
+        groups: dict[tuple[str, int], list[SignalRow]] = {}
+        count = 0
+        for row in rows:
+            if self.history.put(row):
+                groups.setdefault((row.entity, row.window_end - row.window_start), []).append(row)
+                count += 1
+        if count == 0:
+            return
+        self._last_id += 1
+        batch = _Batch(self._last_id, groups, count)
+        self._ring.append(batch)
+        self._ring_count += count
+        while len(self._ring) > self._ring_events or (self._ring_count > self._ring_rows and len(self._ring) > 1):
+            gone = self._ring.popleft()
+            self._ring_count -= gone.size
+            self._floor = gone.id
+        self._tell(batch)
+
+    def spotlight(self, entity: str, posts: Sequence[SpotPost]) -> None:
+        """Remember `posts` (oldest first) as the newest that moved `entity`. Text beyond `max_text` is cut."""
+        if not posts:
+            return
+        held = self._posts.get(entity)
+        if held is None:
+            held = self._posts[entity] = deque(maxlen=self._max_posts)
+            if len(self._posts) > self._max_entities:
+                self._posts.popitem(last=False)
+        self._posts.move_to_end(entity)
+        cut = [self._cut(post) for post in posts[-self._max_posts :]]
+        held.extend(cut)
+        data = msgspec.json.encode({"entity": entity, "posts": cut[::-1]})
+        for reader in tuple(self._readers):
+            if reader.wants(entity):
+                reader.offer(FeedEvent(self._last_id, "posts", data))
+
+    def _cut(self, post: SpotPost) -> SpotPost:
+        if len(post.text_masked) <= self._max_text:
+            return post
+        return msgspec.structs.replace(post, text_masked=post.text_masked[: self._max_text - 1] + "…")
+
+    def posts(self, entity: str) -> list[SpotPost]:
+        """The posts that moved `entity`, newest first; empty where none are known."""
+        return list(self._posts.get(entity, ()))[::-1]
+
+    def status(self, status: OpsStatus) -> None:
+        """Replace the operations status and tell every reader."""
+        self._status = status
+        self._tell(FeedEvent(self._last_id, "status", status_json(status)))
+
+    def subscribe(
+        self, last_id: int | None = None, *, entity: str | None = None, window_ms: int | None = None
+    ) -> Subscription:
+        """The status, then events from now on; with `last_id`, first the row events after it.
+
+        Where those are no longer held (or `last_id` is of another life) comes `reset` instead: load history again.
+        `entity` and `window_ms` narrow rows (and posts) to what a reader shows.
+        """
+        reader = Subscription(self, self._queue_events, entity, window_ms)
+        if last_id is not None:
+            if self._floor <= last_id <= self._last_id:
+                for batch in self._ring:
+                    if batch.id > last_id:
+                        reader.offer(batch, replayed=True)
+            else:
+                reader.offer(FeedEvent(self._last_id, "reset", b'{"reason":"too long away"}'), replayed=True)
+        # after the replay: its id says that everything up to it was seen
+        reader.offer(FeedEvent(self._last_id, "status", status_json(self._status)), replayed=True)
+        self._readers.add(reader)
+        return reader
+
+    def leave(self, reader: Subscription) -> None:
+        """Forget a reader. Idempotent."""
+        self._readers.discard(reader)
+
+    def close(self) -> None:
+        """End every reader; what they have queued they can still read."""
+        for reader in tuple(self._readers):
+            reader.close()
+
+    def _tell(self, event: FeedEvent | _Batch) -> None:
+        readers: Iterable[Subscription] = tuple(self._readers)
+        for reader in readers:
+            reader.offer(event)
+
+
+def status_json(status: OpsStatus) -> bytes:
+    """The status as JSON, with the conservation sum worked out."""
+    return msgspec.json.encode(
+        {**msgspec.structs.asdict(status), "accounted": status.accounted, "conserved": status.conserved}
+    )

@@ -1,0 +1,37 @@
+"""Intervals at 95 %: every published value says how sure it is.
+
+Sources: Wilson 1927 for shares; the normal interval over the sample variance for means. `n_eff` stands for n
+(Kish 1965), so one author's thousand posts do not make a value look sure. Never narrower than what one more post of
+the opposite kind would do to the value.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from operators.records import F64
+
+Z95 = 1.959963984540054
+
+
+def wilson(share: F64, n_eff: F64) -> tuple[F64, F64]:
+    """Wilson score interval of a share in [0, 1] with sample size `n_eff` > 0; both float64 [k]."""
+    n = np.maximum(n_eff, 1e-9)
+    z2 = Z95 * Z95
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 * np.sqrt(np.maximum(share * (1 - share) / n + z2 / (4 * n * n), 0.0)) / (1 + z2 / n)
+    return np.minimum(np.clip(centre - half, 0.0, 1.0), share), np.maximum(np.clip(centre + half, 0.0, 1.0), share)
+
+
+def mean(value: F64, mean_square: F64, n_eff: F64, low: float, high: float) -> tuple[F64, F64]:
+    """Interval of a mean of values in [low, high], from its mean and mean square.
+
+    One pseudo-post at each end of the range is added to the variance (Agresti and Coull 1998, in spirit), so a window
+    of equal posts does not claim certainty.
+    """
+    n = np.maximum(n_eff, 1e-9)
+    spread = np.maximum(mean_square - value * value, 0.0)
+    ends = ((high - value) ** 2 + (low - value) ** 2) / 2
+    variance = (spread * n + 2 * ends) / (n + 2)
+    half = Z95 * np.sqrt(variance / (n + 2))
+    return np.clip(value - half, low, high), np.clip(value + half, low, high)

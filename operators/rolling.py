@@ -1,0 +1,256 @@
+"""Merges pane blocks of all source partitions into rolling windows: the second half of every window.
+
+A pure fold over blocks and progress marks. Whatever order partitions arrive in, and however often a block is sent,
+the rows of a window end up the same: sums are exact integers, stamps make repeats harmless, and the revision counts
+late posts rather than publications.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from operators.blocks import NO_AUTHORS, Triples, crowd, difference, group_authors
+from operators.cells import FIXED, PaneBlock, Progress
+from operators.clock import BEGINNING, Lateness
+from operators.domain import Derived, Domain, Sums
+from operators.names import WHOLE, Names
+from operators.panes import KEEP_AUTHORS
+from operators.records import F64, I32, I64, Bools
+from operators.slots import SlotLevel
+from operators.window import WindowSpec
+
+FOREVER = 2**62
+"""Watermark once every input has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalFrame:
+    """All signals of one window for some entities, as columns (k entities, s signals).
+
+    `value`, `lo`, `hi`: float64 [k, s], NaN = not defined for that entity. `revision`: int64 [k]. `closed`: the
+    watermark has passed the window's end.
+    """
+
+    window: WindowSpec
+    end_ms: int
+    names: list[str]
+    n: I64
+    n_eff: F64
+    authors: I64
+    revision: I64
+    derived: Derived
+    closed: bool
+    watermark_ms: int
+
+
+class Rolling:
+    """Rolling windows over all source partitions.
+
+    Args:
+        domain: gives columns and values.
+        windows: sizes and hops.
+        lateness: how long panes may still change.
+        keep_authors: bound of the author sample.
+    """
+
+    def __init__(
+        self, domain: Domain, windows: Sequence[WindowSpec], lateness: Lateness, keep_authors: int = KEEP_AUTHORS
+    ) -> None:
+        self._domain = domain
+        self._windows = tuple(windows)
+        self._lateness = lateness
+        self._keep = keep_authors
+        width = len(domain.columns) + len(FIXED)
+        self._levels = {w.hop_ms: SlotLevel(w.hop_ms, width, keep_authors) for w in windows}
+        self._names = Names()
+        self._last: dict[tuple[int, int], _Kept] = {}
+        self._late: dict[int, list[tuple[I32, I64]]] = {}
+        self._late_panes: list[int] = []
+        self._progress: dict[int, Progress] = {}
+        self._watermark = BEGINNING
+        self._closed = dict.fromkeys(windows, BEGINNING)
+        self._open: dict[WindowSpec, set[int]] = {w: set() for w in windows}
+        self._touched: dict[WindowSpec, dict[int, list[I32]]] = {w: {} for w in windows}
+        self.late_posts = 0
+
+    @property
+    def watermark_ms(self) -> int:
+        """Least watermark over source partitions that are neither idle nor closed; never goes back."""
+        return self._watermark
+
+    @property
+    def progress(self) -> dict[int, Progress]:
+        """Newest progress of each source partition."""
+        return self._progress
+
+    def ingest(self, block: PaneBlock) -> None:
+        """Take in a block; one with a stamp not above the last one's for that (partition, pane) changes nothing."""
+        key = (block.partition, block.pane_start)
+        old = self._last.get(key)
+        if old is not None and old.stamp >= block.stamp:
+            return
+        ids = self._names.ids(block.names)
+        rows, hashes, counts = block.authors
+        new = _Kept(block.stamp, ids, block.values, (ids[rows], hashes, counts), len(block.late_rows))
+        moved = difference((ids, block.values), (old.ids, old.values) if old else _nothing(block.values))
+        if block.pane_start + self._lateness.pane_ms + self._lateness.allowed_ms <= self._sealed():
+            self._count_late(moved)
+            return
+        self._last[key] = new
+        authors = new.authors if old is None else _author_difference(new.authors, old.authors)
+        seen = old.late if old is not None else 0
+        if len(block.late_rows) > seen:
+            self._note_late(block.pane_start, ids[block.late_rows[seen:]], block.late_marks[seen:])
+        self._spread(block.pane_start, moved, authors)
+
+    def _sealed(self) -> int:
+        return self._watermark if self._watermark < FOREVER else BEGINNING
+
+    def _count_late(self, moved: tuple[I32, I64]) -> None:
+        whole = self._names.find(WHOLE)
+        self.late_posts += int(moved[1][moved[0] == whole, 0].sum())
+
+    def _note_late(self, pane: int, ids: I32, marks: I64) -> None:
+        if pane not in self._late:
+            self._late[pane] = []
+            insort(self._late_panes, pane)
+        self._late[pane].append((ids, marks))
+
+    def _spread(self, pane: int, moved: tuple[I32, I64], authors: Triples) -> None:
+        ids, values = moved
+        if len(ids) == 0:
+            return
+        for level in self._levels.values():
+            level.add(level.slot_of(pane), ids, values, authors)
+        for window in self._windows:
+            touched = self._touched[window]
+            for end in window.ends_of_slot(self._levels[window.hop_ms].slot_of(pane)):
+                if end > self._closed[window]:
+                    self._open[window].add(end)
+                touched.setdefault(end, []).append(ids)
+
+    def mark(self, progress: Progress) -> None:
+        """Take in where a source partition stands; behind what is known already it changes nothing."""
+        known = self._progress.get(progress.partition)
+        if known is not None and known.consumed > progress.consumed:
+            return
+        self._progress[progress.partition] = progress
+        if len(self._progress) < progress.partitions:
+            return
+        marks = list(self._progress.values())
+        if all(p.closed for p in marks):
+            self._watermark = FOREVER
+            return
+        awake = [p.watermark_ms for p in marks if not (p.idle or p.closed)]
+        # With every partition quiet, time stands where the newest post left it: windows before it may close.
+        quiet = max(p.watermark_ms for p in marks) + self._lateness.disorder_ms
+        least = min(awake) if awake else (quiet if quiet > 0 else BEGINNING)
+        self._watermark = max(self._watermark, least)
+
+    def emit(self, provisional: bool = True, sealed_only: bool = False) -> list[SignalFrame]:
+        """Frames of windows that closed, were revised, or (if `provisional`) moved since the last call, oldest first.
+
+        `sealed_only` holds a window back until no late post can change it any more, so that each one is emitted
+        exactly once: what a replay wants.
+        """
+        frames: list[SignalFrame] = []
+        limit = self._watermark
+        if sealed_only and limit < FOREVER:
+            limit -= self._lateness.allowed_ms + self._lateness.pane_ms
+        for window in self._windows:
+            frames += self._emit_window(window, limit, provisional and not sealed_only)
+        self._forget()
+        return frames
+
+    def _emit_window(self, window: WindowSpec, limit: int, provisional: bool) -> list[SignalFrame]:
+        opened, touched = self._open[window], self._touched[window]
+        closing = sorted(end for end in opened if end <= limit)
+        frames = [self._frame(window, end, None) for end in closing]
+        fresh = set(closing)
+        opened.difference_update(fresh)
+        if closing:
+            self._closed[window] = max(self._closed[window], closing[-1])
+        for end in sorted(touched):
+            if end in fresh:
+                del touched[end]
+            elif end <= limit or provisional:
+                frames.append(self._frame(window, end, np.unique(np.concatenate(touched.pop(end)))))
+        return frames
+
+    def _frame(self, window: WindowSpec, end: int, only: I32 | None) -> SignalFrame:
+        ids, values, authors = self._levels[window.hop_ms].window(window.slots_of_window(end))
+        if only is not None:
+            wanted = np.isin(ids, only)
+            ids, values = ids[wanted], values[wanted]
+        n, unknown = values[:, 0], values[:, 1]
+        distinct, n_eff = crowd(ids, n, unknown, authors, self._keep)
+        whole: Bools = ids == self._names.find(WHOLE)
+        return SignalFrame(
+            window=window,
+            end_ms=end,
+            names=self._names.get(ids),
+            n=n,
+            n_eff=n_eff,
+            authors=distinct,
+            revision=self._revision(ids, end - window.size_ms, end),
+            derived=self._domain.derive(Sums(n, n_eff, values[:, len(FIXED) :], whole)),
+            closed=end <= self._watermark,
+            watermark_ms=min(self._watermark, end),
+        )
+
+    def _revision(self, ids: I32, start: int, end: int) -> I64:
+        """Posts in the window that met a watermark at or past its end, per entity."""
+        out = np.zeros(len(ids), np.int64)
+        panes = self._late_panes
+        for pane in panes[bisect_left(panes, start) : bisect_left(panes, end)]:
+            for late_ids, marks in self._late[pane]:
+                hit = late_ids[(marks >= end) & np.isin(late_ids, ids)]
+                np.add.at(out, np.searchsorted(ids, hit), 1)
+        return out
+
+    def _forget(self) -> None:
+        """Let go of what no post can change any more."""
+        if self._watermark in (BEGINNING, FOREVER):
+            return
+        limit = self._watermark - self._lateness.allowed_ms - self._lateness.pane_ms
+        for key in [k for k in self._last if k[1] < limit]:
+            del self._last[key]
+        for hop, level in self._levels.items():
+            longest = max(w.size_ms for w in self._windows if w.hop_ms == hop)
+            level.drop_before(limit - longest - hop)
+        longest = max(w.size_ms + w.hop_ms for w in self._windows)
+        while self._late_panes and self._late_panes[0] < limit - longest:
+            del self._late[self._late_panes.pop(0)]
+
+    def memory(self) -> dict[str, int]:
+        """What is held: entities, panes, slots; for metrics and the bound's test."""
+        return {
+            "entities": len(self._names),
+            "panes": len(self._last),
+            "slots": sum(len(level) for level in self._levels.values()),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The newest block of one (partition, pane), in this stage's ids."""
+
+    stamp: int
+    ids: I32
+    values: I64
+    authors: Triples
+    late: int
+
+
+def _nothing(like: I64) -> tuple[I32, I64]:
+    return np.zeros(0, np.int32), np.zeros((0, like.shape[1]), np.int64)
+
+
+def _author_difference(new: Triples, old: Triples) -> Triples:
+    taken = (old[0], old[1], -old[2])
+    joined = [new, taken]
+    return group_authors(joined, 2**31) if len(new[0]) or len(old[0]) else NO_AUTHORS

@@ -1,0 +1,77 @@
+"""Where text records meet tensors: every distinct text of a batch is scored once, known texts not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from engines.base import TextModel
+from operators.base import Emit
+from operators.calibrate import Calibrate
+from operators.errors import ConfigInvalid
+from operators.records import I32, PostBatch
+
+
+class Score:
+    """Operator that fills `PostBatch.scores` with calibrated probabilities in millionths.
+
+    A text seen before (a repost) takes the score it had: scores depend on the text alone, so this changes no value.
+    Inference runs in a worker thread, so the event loop goes on moving bytes.
+
+    Args:
+        model: the loaded model; used by one thread at a time.
+        tasks: heads wanted.
+        cache: distinct texts remembered; 0 = none (a model cheaper than a look-up).
+    """
+
+    def __init__(self, model: TextModel, tasks: Sequence[str], cache: int = 20_000) -> None:
+        heads = [model.spec.head(task) for task in tasks]
+        if any(head is None for head in heads):
+            raise ConfigInvalid(f"engine {model.spec.model_id!r} lacks one of the heads {list(tasks)}")
+        self._model = model
+        self._tasks = tuple(tasks)
+        self._widths = [len(head.labels) for head in heads if head is not None]
+        self._calibrate = Calibrate()
+        self._cache: OrderedDict[str, I32] = OrderedDict()
+        self._cap = cache
+        self._lock = asyncio.Lock()
+        self.scored = 0
+        self.reused = 0
+        self.run_s = 0.0
+
+    async def process(self, batch: PostBatch) -> Emit:
+        """Score `batch`; never drops a post."""
+        if len(batch) == 0:
+            table = np.zeros((0, sum(self._widths)), np.int32)
+        elif self._cap == 0:
+            async with self._lock:
+                table = await asyncio.to_thread(self._infer, batch.texts)
+        else:
+            table = await self._with_cache(batch.texts)
+        cuts = np.cumsum(self._widths)[:-1]
+        scores = dict(zip(self._tasks, np.split(table, cuts, axis=1), strict=True))
+        return Emit(replace(batch, scores=scores))
+
+    async def _with_cache(self, texts: list[str]) -> I32:
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._cache]
+        known = {text: self._cache[text] for text in texts if text in self._cache}
+        self.reused += len(texts) - len(fresh)
+        if fresh:
+            async with self._lock:
+                rows = await asyncio.to_thread(self._infer, fresh)
+            known.update(zip(fresh, rows, strict=True))
+            self._cache.update(zip(fresh, rows, strict=True))
+            while len(self._cache) > self._cap:
+                self._cache.popitem(last=False)
+        return np.stack([known[text] for text in texts])
+
+    def _infer(self, texts: list[str]) -> I32:
+        raw = self._model.logits(texts)
+        self.scored += len(texts)
+        self.run_s += raw.run_s
+        micro = self._calibrate.calibrate(self._model.spec, raw, self._tasks)
+        return np.concatenate([micro[task] for task in self._tasks], axis=1)

@@ -1,0 +1,182 @@
+"""Settings: a TOML file, environment overrides, and what each one means. Unknown keys are errors."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from operators.clock import Lateness
+from operators.window import DEFAULT_WINDOWS, WindowSpec, parse_span
+from stream.errors import UsageError
+
+DOMAINS = ("market", "crisis", "social")
+INPUT_TOPICS = {
+    "market": "affect.posts.finance.v1",
+    "crisis": "affect.posts.crisis.v1",
+    "social": "affect.posts.social.v1",
+}
+
+
+class LogConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """url: `memory://`, `sqlite:///PATH` or `kafka://HOST:PORT`. retention: how long outputs are kept."""
+
+    url: str = "sqlite:///affect.db"
+    retention: str = "7d"
+
+
+class InputConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """topic: "" = the domain's own. partitions: made when the topic is missing. group: consumer group prefix."""
+
+    topic: str = ""
+    partitions: int = 1
+    group: str = "affect"
+
+
+class EngineConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """name: `auto`, a model of `affect models list`, or `stub` (crc32 of the text: the stream alone is measured)."""
+
+    name: str = "auto"
+
+
+class WindowConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """sizes: `size` or `size/hop`. pane: length of a pane. minimum: below this effective sample a value is null."""
+
+    sizes: tuple[str, ...] = DEFAULT_WINDOWS
+    pane: str = "10s"
+    minimum: float = 20.0
+
+
+class TimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """disorder: the watermark trails the newest post by this. lateness: panes stay open to late posts this long.
+
+    idle: a partition with nothing to read this long no longer holds the others back. future: a stamp further ahead of
+    its arrival than this is rejected.
+    """
+
+    disorder: str = "30s"
+    lateness: str = "10m"
+    idle: str = "30s"
+    future: str = "60s"
+
+
+class RunConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """batch_size: posts per step. commit_interval: most time between commits. near_duplicates: look for edited copies.
+
+    language: detect the language of posts that do not say.
+    """
+
+    workers: int = 1
+    batch_size: int = 1000
+    commit_interval: str = "1s"
+    near_duplicates: bool = True
+    language: bool = True
+
+
+class PrivacyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """author_key: secret of the author hash; set it in production (AFFECT_PRIVACY__AUTHOR_KEY)."""
+
+    author_key: str = "affectstream-unset"
+
+
+class WebConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """enabled: serve the live page. host, port: where; loopback unless told."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 8642
+
+
+class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Everything a run needs. domain: market, crisis or social."""
+
+    domain: str = "market"
+    log: LogConfig = LogConfig()
+    input: InputConfig = InputConfig()
+    engine: EngineConfig = EngineConfig()
+    windows: WindowConfig = WindowConfig()
+    time: TimeConfig = TimeConfig()
+    run: RunConfig = RunConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    web: WebConfig = WebConfig()
+
+    @property
+    def topic(self) -> str:
+        """The input topic."""
+        return self.input.topic or INPUT_TOPICS[self.domain]
+
+    @property
+    def lateness(self) -> Lateness:
+        return Lateness(
+            disorder_ms=parse_span(self.time.disorder) if self.time.disorder != "0s" else 0,
+            allowed_ms=parse_span(self.time.lateness) if self.time.lateness != "0s" else 0,
+            pane_ms=parse_span(self.windows.pane),
+        )
+
+    @property
+    def window_specs(self) -> tuple[WindowSpec, ...]:
+        return tuple(WindowSpec.parse(text, parse_span(self.windows.pane)) for text in self.windows.sizes)
+
+    def check(self) -> Config:
+        """Refuse what cannot work, before the first record.
+
+        Raises:
+            UsageError, ConfigInvalid: one line that names the setting, what was expected and what was given.
+        """
+        if self.domain not in DOMAINS:
+            raise UsageError(f"domain: expected one of {', '.join(DOMAINS)}, got {self.domain!r}")
+        for name, value in (
+            ("input.partitions", self.input.partitions),
+            ("run.workers", self.run.workers),
+            ("run.batch_size", self.run.batch_size),
+        ):
+            if not 1 <= value <= 1_000_000:
+                raise UsageError(f"{name}: expected a whole number from 1 to 1000000, got {value}")
+        if not self.windows.sizes:
+            raise UsageError("windows.sizes: expected at least one window such as '5m/1m', got none")
+        if self.windows.minimum < 1:
+            raise UsageError(f"windows.minimum: expected at least 1 post, got {self.windows.minimum}")
+        parse_span(self.run.commit_interval)
+        parse_span(self.time.idle)
+        _ = self.lateness, self.window_specs, self.topic
+        return self
+
+
+def load_config(path: str | None, env: Mapping[str, str] | None = None) -> Config:
+    """Read a TOML file (None = defaults), apply `AFFECT_SECTION__KEY` overrides, check everything.
+
+    Raises:
+        UsageError: file missing, not TOML, unknown key or wrong type; the message names file and key.
+    """
+    tree: dict[str, object] = {}
+    where = path or "defaults"
+    if path is not None:
+        try:
+            tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"config {path}: cannot be read: {error.strerror or error}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"config {path}: not valid TOML: {error}") from error
+    _override(tree, os.environ if env is None else env)
+    try:
+        return msgspec.convert(tree, Config, strict=False).check()
+    except msgspec.ValidationError as error:
+        raise UsageError(f"config {where}: {error}; see deploy/config for commented examples") from error
+
+
+def _override(tree: dict[str, object], env: Mapping[str, str]) -> None:
+    for name, value in env.items():
+        if not name.startswith("AFFECT_") or name in ("AFFECT_DATA", "AFFECT_KAFKA"):
+            continue
+        section, _, key = name[len("AFFECT_") :].lower().partition("__")
+        if not key:
+            if section == "domain":
+                tree["domain"] = value
+            continue
+        part = tree.setdefault(section, {})
+        if not isinstance(part, dict):
+            raise UsageError(f"{name}: {section!r} is no section of the config")
+        part[key] = value.split(",") if (section, key) == ("windows", "sizes") else value

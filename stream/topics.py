@@ -1,0 +1,41 @@
+"""The topics of the engine and how each should be set up."""
+
+from __future__ import annotations
+
+from stream.base import TopicSpec
+
+PANES = "affect.panes.v1"
+SIGNALS = "affect.signals.v1"
+ALERTS = "affect.alerts.v1"
+DEAD_LETTER = "affect.dead-letter.v1"
+LATE = "affect.late.v1"
+SCORES = "affect.scores.v1"
+
+POSTS = ("affect.posts.social.v1", "affect.posts.finance.v1", "affect.posts.crisis.v1")
+FRAMES = ("affect.frames.video.v1", "affect.frames.audio.v1")
+
+MEANING = {
+    "affect.posts.social.v1": "posts, social domain (JSON or Avro), keyed by post id",
+    "affect.posts.finance.v1": "posts, market domain",
+    "affect.posts.crisis.v1": "posts, crisis domain",
+    "affect.frames.video.v1": "video frames (classroom, group mode only)",
+    "affect.frames.audio.v1": "audio frames (classroom, group mode only)",
+    SCORES: "scored posts (optional)",
+    PANES: "pane cells: mergeable partials per source partition",
+    SIGNALS: "signal rows",
+    ALERTS: "alerts",
+    DEAD_LETTER: "where an unusable message lies, and why",
+    LATE: "posts too late for any window",
+}
+
+
+def engine_topics(input_topic: str, partitions: int, retention_ms: int) -> list[TopicSpec]:
+    """The topics one run reads and writes. Input is kept for ever (old event times must not vanish)."""
+    return [
+        TopicSpec(input_topic, partitions),
+        TopicSpec(PANES, 1, retention_ms, compact=True),
+        TopicSpec(SIGNALS, 1, retention_ms),
+        TopicSpec(ALERTS, 1, retention_ms),
+        TopicSpec(DEAD_LETTER, 1, retention_ms),
+        TopicSpec(LATE, 1, retention_ms),
+    ]

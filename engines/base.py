@@ -28,6 +28,7 @@ class HeadSpec(msgspec.Struct, frozen=True):
         temperature: > 0, fitted on dev (Guo et al. 2017).
         thresholds: decision threshold per label for `multi`, fitted on dev; empty means 0.5.
         lo, hi: range of a regression head's values.
+        probability: the logits are calibrated probabilities already; `temperature` is not applied (the stub).
     """
 
     task: str
@@ -37,6 +38,7 @@ class HeadSpec(msgspec.Struct, frozen=True):
     thresholds: tuple[float, ...] = ()
     lo: float = 0.0
     hi: float = 1.0
+    probability: bool = False
 
 
 class EngineSpec(msgspec.Struct, frozen=True):

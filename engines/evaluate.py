@@ -1,0 +1,137 @@
+"""How good a head is: the task's metric with a 95 % bootstrap interval, a table per label, and the calibration error."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.base import F64
+from engines.tasks import NEED_LABELS, MetricName, TaskSpec
+
+RESAMPLES: Final = 1000
+_ECE_BINS: Final = 15
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """One figure with its 95 % interval (percentiles of `RESAMPLES` bootstrap resamples of the rows, seed 0)."""
+
+    metric: MetricName
+    value: float
+    lo: float
+    hi: float
+
+
+class LabelScore(msgspec.Struct, frozen=True):
+    """One label: precision and F1 are 0 where nothing was decided; `support` = rows that truly have it."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """Everything measured of one task on one set of rows. `ece` in [0, 1]; see `calibration_error`."""
+
+    task: str
+    rows: int
+    metrics: tuple[Measured, ...]
+    labels: tuple[LabelScore, ...]
+    ece: float
+    published: str
+
+
+def evaluate(spec: TaskSpec, truth: NDArray[np.float32], decided: NDArray[np.bool_], probability: F64) -> Evaluation:
+    """Score decided labels and probabilities against the truth.
+
+    Args:
+        truth: float32 [rows, labels]; 1, 0, or -1 for not known (left out, cell by cell).
+        decided: bool [rows, labels].
+        probability: float64 [rows, labels], calibrated.
+
+    Raises:
+        ValueError: no rows, or shapes that differ.
+    """
+    if not len(truth) or truth.shape != decided.shape or truth.shape != probability.shape:
+        raise ValueError(
+            f"task {spec.task!r}: shapes {truth.shape}, {decided.shape}, {probability.shape} must agree and have rows"
+        )
+    known = truth >= 0
+    true = (truth > 0).astype(np.float64)
+    said = (decided & known).astype(np.float64)
+    cells = np.concatenate([true * said, true, said], axis=1)  # hits, truths and decisions of each label
+    whole = cells.sum(0, keepdims=True)
+    support = whole[0, len(spec.labels) : 2 * len(spec.labels)]
+    drawn = _resample(len(truth)) @ cells
+    measured = []
+    for metric in spec.metrics:
+        value = float(_metric(spec, metric, whole, support, len(truth))[0])
+        lo, hi = np.percentile(_metric(spec, metric, drawn, support, len(truth)), [2.5, 97.5]).tolist()
+        measured.append(Measured(metric, value, lo, hi))
+    return Evaluation(
+        spec.task,
+        len(truth),
+        tuple(measured),
+        _table(spec, whole),
+        calibration_error(spec, truth, probability),
+        spec.published,
+    )
+
+
+def calibration_error(spec: TaskSpec, truth: NDArray[np.float32], probability: F64) -> float:
+    """Expected calibration error over 15 equal bins (Guo et al. 2017).
+
+    `single`: the probability of the most probable label against how often it is right. `multi`: every label's probability
+    against how often it holds, over all known cells.
+    """
+    if spec.kind == "single":
+        top = probability.argmax(1)
+        at = np.arange(len(top))
+        confidence, right = probability[at, top], (truth[at, top] > 0).astype(np.float64)
+    else:
+        known = truth >= 0
+        confidence, right = probability[known], (truth[known] > 0).astype(np.float64)
+    bins = np.minimum((confidence * _ECE_BINS).astype(np.int64), _ECE_BINS - 1)
+    gaps = np.abs(np.bincount(bins, confidence - right, _ECE_BINS))
+    return float(gaps.sum() / len(confidence))
+
+
+def _resample(rows: int) -> F64:
+    """How often each row is drawn in each resample: [RESAMPLES, rows]."""
+    random = np.random.default_rng(0)
+    drawn = np.empty((RESAMPLES, rows))
+    for k in range(RESAMPLES):
+        drawn[k] = np.bincount(random.integers(0, rows, rows), minlength=rows)
+    return drawn
+
+
+def _metric(spec: TaskSpec, metric: MetricName, cells: F64, support: F64, rows: int) -> F64:
+    """The metric of each resample. Labels that the data never have are no part of a mean over labels."""
+    n = len(spec.labels)
+    hits, truths, said = cells[:, :n], cells[:, n : 2 * n], cells[:, 2 * n :]
+    present = support > 0
+    if metric == "accuracy":
+        return hits.sum(1) / rows
+    if metric == "average_recall":
+        return (hits / np.maximum(truths, 1.0))[:, present].mean(1)
+    if metric == "need_micro_f1":
+        at = [spec.labels.index(name) for name in NEED_LABELS]
+        return _f1(hits[:, at].sum(1), truths[:, at].sum(1), said[:, at].sum(1))
+    return _f1(hits, truths, said)[:, present].mean(1)
+
+
+def _f1(hits: F64, truths: F64, said: F64) -> F64:
+    return 2.0 * hits / np.maximum(truths + said, 1.0)
+
+
+def _table(spec: TaskSpec, whole: F64) -> tuple[LabelScore, ...]:
+    hits, truths, said = whole[0].reshape(3, -1)
+    f1 = _f1(hits, truths, said)
+    return tuple(
+        LabelScore(name, float(h / max(s, 1.0)), float(h / max(t, 1.0)), float(f), int(t))
+        for name, h, t, s, f in zip(spec.labels, hits, truths, said, f1, strict=True)
+    )

@@ -1,0 +1,197 @@
+"""`python -m engines.training`: rebuild `engines/zoo/hashed-bag` from the data sets, one thread, seed recorded.
+
+Needs the extra `train` (torch) and the data folder (`AFFECT_DATA` or `--data`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from engines.artefacts import ZOO, DataSource, Manifest, MetricRow, pack_weights, write_model
+from engines.base import F64, EngineSpec, HeadSpec, TextModel
+from engines.errors import AffectError
+from engines.evaluate import Evaluation, evaluate
+from engines.features import featurize
+from engines.hashed import HashedEngine
+from engines.probability import decided, millionths, probabilities
+from engines.training.calibration import fit_head
+from engines.training.card import write_card
+from engines.training.data import Rows, TaskData, load_all
+from engines.training.text import Examples, HeadLoss, Recipe, integers, train
+
+LICENCES = {
+    "goemotions": "Apache-2.0 (mirror repository licence); the data carry CC BY 4.0 in the original",
+    "semeval2017_task4a": "MIT (mirror repository licence); data terms of the task: not stated",
+    "emtract_stocktwits": "MIT (repository licence)",
+    "twitter_financial_news": "mirror: not stated; data set card of the original (zeroshot/twitter-financial-news-sentiment): MIT",
+    "disaster_response_messages": "CC BY 4.0 (rmunro repository); the mirror of the training rows states none",
+    "crisislex_t26": "MIT (repository licence)",
+}
+SOURCES = {
+    "goemotions": "monologg/GoEmotions-pytorch@b75f9d3a (a mirror of google-research); Demszky et al. 2020",
+    "semeval2017_task4a": "cbaziotis/ntua-slp-semeval2018@291038d0; Rosenthal et al. 2017",
+    "emtract_stocktwits": "dvamossy/EmTract@4212881c; Vamossy & Skog",
+    "twitter_financial_news": "umaima-aman/Twee_Sentiment_Analysis-DeepLearning@0286b19b; data set card only",
+    "disaster_response_messages": "rmunro/disaster_response_messages@1657e1c4 (dev, test),"
+    " ok-udacity/disaster_response_pipeline@b8eb636b (training rows); Munro 2012",
+    "crisislex_t26": "sajao/CrisisLex@d67cddd5; Olteanu et al. 2015",
+}
+INTENDED = (
+    "Shares of emotions, market stance and relief needs over many posts (rolling signals), in English. Scores of one post are"
+    " weak evidence; they are meant to be averaged, with the interval the signal rows carry."
+)
+LIMITS = (
+    "A bag of words, word pairs and character n-grams: no word order beyond pairs, no irony, little negation, no context. English"
+    " only (crisislex_t26 has some Spanish, Italian, Portuguese, Tagalog). Labels come from crowd or expert raters of Reddit,"
+    " Twitter, StockTwits and SMS of 2010-2020 and carry their bias. Rare labels are poor (see the tables); `child_alone` never"
+    " occurs in the data and `offer` has 7 training rows: neither is usable. Not for judging a person."
+)
+BALANCE = {"sentiment3": 1.0, "emtract7": 0.5, "bullbear3": 0.5, "crisis_info6": 0.5}
+"""Class weights are prior^-BALANCE: average recall asks for even classes, the others for something between."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, cut to integers, calibrate, measure, write."""
+    options = _parser().parse_args(argv)
+    if options.data is None:
+        print(
+            "error: no data folder; set AFFECT_DATA or give --data FOLDER (the one that holds text/)", file=sys.stderr
+        )
+        return 2
+    torch.set_num_threads(1)  # more threads add up in another order: another artefact
+    recipe = Recipe(epochs=options.epochs, seed=options.seed)
+    data = load_all(Path(options.data) / "text")
+    for d in data:
+        print(
+            f"{d.spec.data_set}: train {len(d.train.texts)}, dev {len(d.dev.texts)}, test_public {len(d.test.texts)};"
+            f" {d.dropped} training rows left out: their text is a dev or test text of some set"
+        )
+    examples = join([d.spec.labels for d in data], [d.train for d in data], recipe.bits)
+    with tqdm(total=len(examples) * recipe.epochs, unit="row", desc="training") as bar:
+
+        def step(rows: int, loss: float) -> None:
+            bar.update(rows)
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+
+        net = train(examples, head_losses(data), recipe, step)
+    weights = integers(net, examples)
+    packed = pack_weights(weights)
+    digest = hashlib.sha256(packed).hexdigest()
+    raw = EngineSpec(
+        options.name, digest[:8], "numpy", tuple(HeadSpec(d.spec.task, d.spec.kind, d.spec.labels) for d in data)
+    )
+    model = TextModel(partial(featurize, bits=recipe.bits), HashedEngine(raw, weights))
+    heads, evaluations, metrics = measure(model, data)
+    manifest = Manifest(
+        name=options.name,
+        version=digest[:8],
+        backend="numpy",
+        file="weights.npz",
+        sha256=digest,
+        heads=heads,
+        settings={"bits": recipe.bits},
+        data=tuple(
+            DataSource(s, LICENCES[s], SOURCES[s], len(d.train.texts), d.dropped)
+            for d in data
+            for s in [d.spec.data_set]
+        ),
+        metrics=metrics,
+        intended_use=INTENDED,
+        limits=LIMITS,
+        research_only=False,
+        training_command=f"python -m engines.training --epochs {recipe.epochs} --seed {recipe.seed}",
+        seed=recipe.seed,
+    )
+    folder = write_model(manifest, packed, write_card(manifest, evaluations, f"Recipe: `{recipe}`."), Path(options.zoo))
+    for m in metrics:
+        print(f"{m.task}: {m.metric} {m.value:.3f} [{m.lo:.3f}, {m.hi:.3f}] on {m.rows} rows; published: {m.published}")
+    print(f"wrote {folder} ({len(packed) / 1e6:.1f} MB)")
+    return 0
+
+
+def join(labels: Sequence[tuple[str, ...]], rows: Sequence[Rows], bits: int) -> Examples:
+    """All tasks' rows as one set of examples; a task's truth fills its own columns, -1 the others."""
+    outputs = sum(len(names) for names in labels)
+    truth: list[NDArray[np.float32]] = []
+    column = 0
+    for names, part in zip(labels, rows, strict=True):
+        wide = np.full((len(part.texts), outputs), -1, np.float32)
+        wide[:, column : column + len(names)] = part.truth
+        truth.append(wide)
+        column += len(names)
+    bag = featurize([text for part in rows for text in part.texts], bits)
+    return Examples(
+        bag.tensors["buckets"].astype(np.int32), bag.tensors["offsets"].astype(np.int64), np.concatenate(truth)
+    )
+
+
+def head_losses(data: Sequence[TaskData]) -> list[HeadLoss]:
+    """One loss per head, its class weights with mean 1 over the training rows."""
+    losses = []
+    column = 0
+    for d in data:
+        labels = len(d.spec.labels)
+        weights = np.ones(labels, np.float32)
+        if d.spec.kind == "single":
+            prior = d.train.truth.mean(0)
+            weights = prior ** -BALANCE[d.spec.task]
+            weights = (weights / (weights * prior).sum()).astype(np.float32)
+        losses.append(HeadLoss(column, column + labels, d.spec.kind == "multi", weights, 1.0))
+        column += labels
+    return losses
+
+
+def measure(
+    model: TextModel, data: Sequence[TaskData]
+) -> tuple[tuple[HeadSpec, ...], list[Evaluation], tuple[MetricRow, ...]]:
+    """Calibrate every head on dev and measure it on the public test half, both through the integer engine."""
+    heads: list[HeadSpec] = []
+    evaluations: list[Evaluation] = []
+    metrics: list[MetricRow] = []
+    for d in data:
+        head, before, after = fit_head(d.spec, model.logits(d.dev.texts).logits[d.spec.task], d.dev.truth)
+        logits: F64 = model.logits(d.test.texts).logits[d.spec.task]
+        evaluation = evaluate(
+            d.spec, d.test.truth, decided(head, millionths(head, logits)), probabilities(head, logits)
+        )
+        heads.append(head)
+        evaluations.append(evaluation)
+        where = f"{d.spec.data_set}/test_public"
+        metrics += [
+            MetricRow(
+                d.spec.task, m.metric, m.value, m.lo, m.hi, evaluation.rows, where, d.spec.published, before, after
+            )
+            for m in evaluation.metrics
+        ]
+    return tuple(heads), evaluations, tuple(metrics)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m engines.training", description=__doc__)
+    parser.add_argument(
+        "--data", default=os.environ.get("AFFECT_DATA"), help="folder that holds text/ (default: AFFECT_DATA)"
+    )
+    parser.add_argument("--zoo", default=str(ZOO), help="where the model folder goes")
+    parser.add_argument("--name", default="hashed-bag", help="name of the model folder")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=7)
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except AffectError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,56 @@
+"""Fits one temperature per head and one threshold per label on dev logits."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.base import F64, HeadSpec
+from engines.evaluate import calibration_error
+from engines.probability import probabilities
+from engines.tasks import TaskSpec
+
+_RESAMPLES = 40
+
+
+def fit_head(spec: TaskSpec, logits: F64, truth: NDArray[np.float32]) -> tuple[HeadSpec, float, float]:
+    """(head with temperature and thresholds, dev calibration error before, after). `logits` are of the integer engine."""
+    raw = HeadSpec(spec.task, spec.kind, spec.labels)
+    temperature = _temperature(raw, logits, truth)
+    head = HeadSpec(spec.task, spec.kind, spec.labels, temperature)
+    before, after = probabilities(raw, logits), probabilities(head, logits)
+    if spec.kind == "multi":
+        limits = tuple(_threshold(after[:, k], truth[:, k]) for k in range(len(spec.labels)))
+        head = HeadSpec(spec.task, spec.kind, spec.labels, temperature, limits)
+    return head, calibration_error(spec, truth, before), calibration_error(spec, truth, after)
+
+
+def _temperature(head: HeadSpec, logits: F64, truth: NDArray[np.float32]) -> float:
+    """The temperature with the least negative log-likelihood, to 3 decimals."""
+    grid = np.round(np.geomspace(0.3, 4.0, 120), 3).tolist()
+    return float(min(grid, key=lambda t: _nll(HeadSpec(head.task, head.kind, head.labels, t), logits, truth)))
+
+
+def _nll(head: HeadSpec, logits: F64, truth: NDArray[np.float32]) -> float:
+    p = np.clip(probabilities(head, logits), 1e-9, 1 - 1e-9)
+    if head.kind == "single":
+        return float(-np.log(p[truth > 0]).sum())
+    known = truth >= 0
+    return float(-np.log(np.where(truth > 0, p, 1 - p)[known]).sum())
+
+
+def _threshold(p: F64, truth: NDArray[np.float32]) -> float:
+    """The threshold with the best F1, averaged over bootstrap resamples of dev (a single maximum is luck for rare labels)."""
+    known = truth >= 0
+    p, true = p[known], truth[known] > 0
+    if not true.any():
+        return 0.5
+    random = np.random.default_rng(0)
+    order = np.argsort(-p, kind="stable")
+    best = []
+    for _ in range(_RESAMPLES):
+        drawn = np.bincount(random.integers(0, len(p), len(p)), minlength=len(p))[order]
+        hits, said = np.cumsum(drawn * true[order]), np.cumsum(drawn)
+        if hits[-1]:
+            best.append(float(p[order][np.argmax(2 * hits / (said + hits[-1]))]))
+    return round(float(np.clip(np.mean(best), 0.02, 0.95)), 4) if best else 0.5

@@ -1,0 +1,51 @@
+"""Writes a model's CARD.md from its manifest and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engines.artefacts import Manifest
+from engines.evaluate import Evaluation
+
+
+def write_card(manifest: Manifest, evaluations: Sequence[Evaluation], recipe: str) -> str:
+    """The card as Markdown: what it is for, its limits, what it was made from, and a table per label of every head."""
+    lines = [
+        f"# {manifest.name}@{manifest.version}",
+        "",
+        f"Backend `{manifest.backend}`, weights `{manifest.file}`, sha256 `{manifest.sha256}`.",
+        "",
+        f"**For.** {manifest.intended_use}",
+        "",
+        f"**Limits.** {manifest.limits}",
+        "",
+        f"**Rebuilt by** `{manifest.training_command}` (seed {manifest.seed}). {recipe}",
+        "",
+        "## Data",
+        "",
+        "| data set | training rows | left out (dev or test text of some set) | licence as stated | source |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    lines += [f"| {d.name} | {d.rows} | {d.dropped_overlap} | {d.licence} | {d.source} |" for d in manifest.data]
+    lines += [
+        "",
+        "## Figures",
+        "",
+        "Of the shipped integer artefact, on the public half of each test split, 95 % bootstrap interval over rows."
+        " Published figures are on other rows (the whole test split, or cross-validation): beside, not against.",
+        "",
+        "| task | metric | value | 95 % interval | rows | dev ECE before, after temperature | published |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {m.task} | {m.metric} | {m.value:.3f} | {m.lo:.3f} - {m.hi:.3f} | {m.rows} |"
+        f" {m.ece_before:.3f}, {m.ece_after:.3f} | {m.published} |"
+        for m in manifest.metrics
+    ]
+    for evaluation in evaluations:
+        lines += ["", f"## {evaluation.task} (test ECE {evaluation.ece:.3f})", ""]
+        lines += ["| label | precision | recall | F1 | support |", "| --- | --- | --- | --- | --- |"]
+        lines += [
+            f"| {s.label} | {s.precision:.3f} | {s.recall:.3f} | {s.f1:.3f} | {s.support} |" for s in evaluation.labels
+        ]
+    return "\n".join(lines) + "\n"

@@ -37,6 +37,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     authors: list[int]
     buzz: list[float]
     revision: list[int]
+    watermark: list[int]
     status: list[Status]
 
 
@@ -216,7 +217,7 @@ class History:
         """The whole series as columns; all empty where there is none."""
         track = self._tracks.get(key) or _Track()
         value, lo, hi, n_eff, buzz = track.floats
-        n, authors, revision, _ = track.ints
+        n, authors, revision, watermark = track.ints
         return Columns(
             window_end=track.ends.tolist(),
             value=[_unpacked(v) for v in value],
@@ -227,6 +228,7 @@ class History:
             authors=authors.tolist(),
             buzz=buzz.tolist(),
             revision=revision.tolist(),
+            watermark=watermark.tolist(),
             status=[note.status for note in track.notes],
         )
 

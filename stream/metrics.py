@@ -1,7 +1,7 @@
 """What Prometheus scrapes: the only door to `prometheus_client`, on a registry of its own.
 
-Names are `affect_<thing>_<unit>`, labels come from short fixed lists. What the status holds is exported straight from the
-newest `OpsStatus`, so one scrape never shows half a commit and the conservation sum holds on it.
+Names are `affect_<thing>_<unit>`, labels come from short fixed lists. What the status holds is exported straight from
+the newest `OpsStatus`, so one scrape never shows half a commit and the conservation sum holds on it.
 
     affect_records_in_total                    counter    records read
     affect_records_total{outcome}              counter    applied, duplicate, late, rejected

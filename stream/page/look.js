@@ -1,0 +1,143 @@
+// How signals look: labels, colours, groups, number formats. Which signals exist comes from the server;
+// a name that is not in these tables still gets a readable label, a colour and a group.
+
+const MINUS = "\u2212";
+const NBSP = "\u00a0";
+const THIN = "\u202f";
+const DASH = "\u2013";
+
+const EMOTIONS = ["joy", "love", "surprise", "fear", "sadness", "anger", "disgust", "neutral"];
+const MOODS = ["valence", "bullishness"];
+const UNITS = ["agreement", "disagreement"];
+const SHARES = ["request", "offer", "without_place"];
+
+const LABELS = {
+  medical_help: "Medical help",
+  medical_products: "Medical products",
+  search_and_rescue: "Search and rescue",
+  missing_people: "Missing people",
+  request: "Requests",
+  offer: "Offers",
+  without_place: "Without a place",
+};
+
+export const DOMAINS = { market: "Market emotion", crisis: "Crisis needs", social: "Social emotion", classroom: "Classroom" };
+
+const TYPES = { all: "Everything", ticker: "Tickers", place: "Places", topic: "Topics", room: "Rooms" };
+export const TYPE_ORDER = ["all", "ticker", "place", "topic", "room"];
+
+// Kinds of value: how to print one, and how far a chart's axis may reach.
+const KINDS = {
+  share: { text: (v) => `${(v * 100).toFixed(1)}${NBSP}%`, span: (a, b) => `${(a * 100).toFixed(1)}${DASH}${(b * 100).toFixed(1)}${NBSP}%`, min: 0, max: 1, least: 0.05, axis: (v) => `${+(v * 100).toFixed(1)}${THIN}%` },
+  per10k: { text: (v) => grouped(v * 10000, 1), span: (a, b) => `${grouped(a * 10000, 1)}${DASH}${grouped(b * 10000, 1)}`, min: 0, max: 1, least: 0.005, axis: (v) => grouped(v * 10000, 0) },
+  bipolar: { text: (v) => signed(v), span: (a, b) => `${signed(a)} to ${signed(b)}`, min: -1, max: 1, least: 0.2, axis: (v) => signed(v) },
+  unit: { text: (v) => v.toFixed(2), span: (a, b) => `${a.toFixed(2)}${DASH}${b.toFixed(2)}`, min: 0, max: 1, least: 0.1, axis: (v) => String(+v.toFixed(2)) },
+  number: { text: (v) => grouped(v, v < 100 ? 1 : 0), span: (a, b) => `${grouped(a, 1)}${DASH}${grouped(b, 1)}`, min: 0, max: Infinity, least: 1, axis: (v) => grouped(v, 0) },
+};
+
+const GROUPS = {
+  emotions: { title: "Emotion shares", sub: "share of posts", kind: "share" },
+  needs: { title: "Needs", sub: "posts naming a need, per 10" + THIN + "000 posts", kind: "per10k" },
+  mood: { title: "Mood", sub: `from ${MINUS}1 to +1`, kind: "bipolar" },
+  balance: { title: "Requests and offers", sub: "share of posts", kind: "share" },
+  accord: { title: "Agreement", sub: "from 0 to 1", kind: "unit" },
+  other: { title: "Other signals", sub: "", kind: "number" },
+};
+export const GROUP_ORDER = ["emotions", "needs", "mood", "balance", "accord", "other"];
+
+function signed(v) {
+  const text = Math.abs(v).toFixed(2);
+  return Number(text) === 0 ? text : (v < 0 ? MINUS : "+") + text;
+}
+
+export function grouped(v, digits = 0) {
+  const [whole, rest] = Math.abs(v).toFixed(digits).split(".");
+  const text = whole.replace(/\B(?=(\d{3})+$)/g, THIN);
+  return (v < 0 ? MINUS : "") + (rest === undefined ? text : `${text}.${rest}`);
+}
+
+function words(name) {
+  const text = LABELS[name] ?? name.replaceAll("_", " ");
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+function groupOf(parts, short) {
+  if (parts.includes("need")) return "needs";
+  if (EMOTIONS.includes(short)) return "emotions";
+  if (MOODS.includes(short)) return "mood";
+  if (UNITS.includes(short)) return "accord";
+  if (SHARES.includes(short)) return "balance";
+  return "other";
+}
+
+const known = new Map();
+
+/** What to know to draw `signal`: {signal, short, label, group, kind, order, colour: CSS variable or hue}. */
+export function lookOf(signal) {
+  let look = known.get(signal);
+  if (look !== undefined) return look;
+  const parts = signal.split(".");
+  const short = parts.at(-1);
+  const group = groupOf(parts, short);
+  const place = EMOTIONS.indexOf(short);
+  look = { signal, short, label: words(short), group, kind: KINDS[GROUPS[group].kind], order: place < 0 ? 50 : place };
+  known.set(signal, look);
+  return look;
+}
+
+export const groupLook = (group) => ({ ...GROUPS[group], kind: KINDS[GROUPS[group].kind] });
+
+/** The colour of a signal in the theme shown now, as #rrggbb or hsl(). */
+export function colourOf(signal) {
+  const { short } = lookOf(signal);
+  const named = getComputedStyle(document.documentElement).getPropertyValue(`--c-${short}`).trim();
+  if (named) return named;
+  let hash = 7;
+  for (const ch of short) hash = (hash * 31 + ch.charCodeAt(0)) % 360;
+  const dark = cssVar("--is-dark") === "1";
+  return `hsl(${hash} 55% ${dark ? 70 : 38}%)`;
+}
+
+export const cssVar = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+export function entityLook(entity) {
+  const cut = entity.indexOf(":");
+  const type = cut < 0 ? "" : entity.slice(0, cut);
+  const name = cut < 0 ? entity : entity.slice(cut + 1);
+  return { type, name: type === "all" ? "Everything" : name, types: TYPES[type] ?? words(type || "Other") };
+}
+
+const UNITS_OF_TIME = [[86400000, "d", "day"], [3600000, "h", "hour"], [60000, "m", "minute"], [1000, "s", "second"]];
+
+/** 60000 -> "1 m"; the long form for screen readers. 24 hours stay hours. */
+export function windowText(ms, long = false) {
+  if (ms === 86400000) return long ? "24 hours" : `24${NBSP}h`;
+  const [unit, short, name] = UNITS_OF_TIME.find(([u]) => ms % u === 0) ?? [1, "ms", "millisecond"];
+  const count = ms / unit;
+  return long ? `${count} ${name}${count === 1 ? "" : "s"}` : `${count}${NBSP}${short}`;
+}
+
+const two = (v) => String(v).padStart(2, "0");
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+export function clock(ms, seconds = false) {
+  const d = new Date(ms);
+  const text = `${two(d.getUTCHours())}:${two(d.getUTCMinutes())}`;
+  return seconds ? `${text}:${two(d.getUTCSeconds())}` : text;
+}
+
+export const day = (ms) => `${new Date(ms).getUTCDate()} ${MONTHS[new Date(ms).getUTCMonth()]}`;
+
+/** The half-open window as people read it: "14:03:00–14:04:00", with the day where it is not one day. */
+export function windowSpan(start, end) {
+  if (end - start >= 86400000) return `${day(start)} ${clock(start)}${DASH}${day(end)} ${clock(end)}`;
+  return `${clock(start, true)}${DASH}${clock(end, true)}`;
+}
+
+export function duration(s) {
+  if (s < 10) return `${s.toFixed(1)}${NBSP}s`;
+  if (s < 120) return `${Math.round(s)}${NBSP}s`;
+  if (s < 7200) return `${Math.round(s / 60)}${NBSP}min`;
+  if (s < 172800) return `${(s / 3600).toFixed(1)}${NBSP}h`;
+  return `${Math.round(s / 86400)}${NBSP}days`;
+}

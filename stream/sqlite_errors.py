@@ -5,13 +5,14 @@ from __future__ import annotations
 from stream.errors import LogCorrupt, LogError, LogUnavailable
 
 BUSY = 5
+REMEDY = "restore the file from a backup, or start a new one and replay the input"
 
 
 def translated(code: int | None, said: str, path: str) -> LogError:
     """The error to raise for a primary result code (see SQLite's "Result and Error Codes").
 
     Args:
-        code: primary result code; None where Python refused what SQLite returned.
+        code: primary result code; None where SQLite saw nothing wrong, but what it returned cannot be.
         said: SQLite's own message.
         path: of the file.
     """
@@ -24,8 +25,8 @@ def translated(code: int | None, said: str, path: str) -> LogError:
             return LogUnavailable(f"{path}: the disk refused ({said}); nothing was written, see its space and health")
         case 3 | 8 | 14 | 23:  # SQLITE_PERM, READONLY, CANTOPEN, AUTH
             return LogUnavailable(f"{path}: cannot be opened for writing ({said}); see its permissions")
-        case None | 11 | 26:  # text that is no text, CORRUPT, NOTADB
-            return LogCorrupt(f"{path}: not a readable log ({said}); restore it from a backup or start a new one")
+        case None | 11 | 26:  # SQLITE_CORRUPT, SQLITE_NOTADB
+            return LogCorrupt(f"{path}: damaged, or no log at all ({said}); {REMEDY}")
         case 18:  # SQLITE_TOOBIG
             return LogError(f"{path}: a value is too large for SQLite ({said}); nothing was written")
     return LogError(f"{path}: SQLite failed ({said}); nothing was written")

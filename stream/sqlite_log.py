@@ -24,7 +24,7 @@ from operators.base import Clock
 from stream import sqlite_schema as sql
 from stream.base import CommitUnit, Listener, Member, Record, TopicSpec
 from stream.batches import Batch, batches, checksum, pack, unpack
-from stream.errors import LogCorrupt, LogError, LogUnavailable
+from stream.errors import LogError, LogUnavailable
 from stream.group_lock import GroupLock
 from stream.groups import Groups
 from stream.sqlite_errors import BUSY, translated
@@ -100,7 +100,7 @@ class SqliteLog:
         return await self._reader.run(lambda db: _committed(db, group, topic))
 
     async def restore(self, group: str, prefix: str) -> dict[str, bytes]:
-        return await self._reader.run(lambda db: _restore(db, self.path, group, prefix))
+        return await self._reader.run(lambda db: _restore(db, group, prefix))
 
     async def commit(self, unit: CommitUnit) -> None:
         places = await self._writer.run(lambda db: self._commit(db, unit))
@@ -163,9 +163,8 @@ class SqliteLog:
                 at = base + count
                 if len(found) >= max_records or at >= end:
                     return found
-        raise LogCorrupt(
-            f"{self.path}: topic {topic!r} partition {partition}: nothing stored at offset {at} although the log runs "
-            f"from {first} to {end}; restore the file from a backup, or start a new one and replay the input"
+        raise sqlite3.DatabaseError(
+            f"topic {topic!r} partition {partition}: nothing stored at offset {at}, the log runs from {first} to {end}"
         )
 
 
@@ -207,8 +206,7 @@ class _Door:
                 self._db = self._open()
             return work(self._db)
         except sqlite3.Error as error:
-            said = f"{error} [{getattr(error, 'sqlite_errorname', type(error).__name__)}]"
-            raise translated(_code(error), said, self._path) from error
+            raise translated(_code(error), str(error), self._path) from error
         except (OverflowError, UnicodeEncodeError) as error:
             raise LogError(f"{self._path}: a value does not fit: {error}; nothing was written") from error
         finally:
@@ -303,7 +301,7 @@ def _row(db: sqlite3.Connection, query: str, values: tuple[int, ...]) -> tuple[A
     """The one row that must be there."""
     row: tuple[Any, ...] | None = db.execute(query, values).fetchone()
     if row is None:
-        raise LogCorrupt(f"a row is missing ({query}, {values}); the file is damaged: restore it from a backup")
+        raise sqlite3.DatabaseError(f"a row is missing: {query} {values}")
     return row
 
 
@@ -311,9 +309,7 @@ def _topics(db: sqlite3.Connection) -> dict[str, _Topic]:
     found: dict[str, _Topic] = {}
     for row, name, parts, keep, compact in db.execute("SELECT id, name, partitions, retention_ms, compact FROM topic"):
         if not 1 <= parts <= MAX_PARTITIONS:
-            raise LogCorrupt(
-                f"topic {name!r} has {parts} partitions, 1 to {MAX_PARTITIONS} expected; the file is damaged"
-            )
+            raise sqlite3.DatabaseError(f"topic {name!r} has {parts} partitions")
         found[name] = _Topic(row, TopicSpec(name, parts, keep, bool(compact)))
     return found
 
@@ -383,22 +379,19 @@ def _committed(db: sqlite3.Connection, group: str, topic: str) -> list[int]:
     return [offsets.get(p, 0) for p in range(found.spec.partitions)]
 
 
-def _restore(db: sqlite3.Connection, path: str, group: str, prefix: str) -> dict[str, bytes]:
+def _restore(db: sqlite3.Connection, group: str, prefix: str) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     rows = db.execute("SELECT key, crc, value FROM state WHERE grp = ? AND key >= ? ORDER BY key", (group, prefix))
     for key, crc, value in rows:
         if not key.startswith(prefix):  # keys with the prefix lie next to each other
             break
         if _state_crc(group, key, value) != crc:
-            raise LogCorrupt(
-                f"{path}: state {key!r} of group {group!r} does not match its checksum; restore the file from a "
-                f"backup, or start a new one and replay the input"
-            )
+            raise sqlite3.DatabaseError(f"state {key!r} of group {group!r} does not match its checksum")
         found[key] = value
     return found
 
 
 def _code(error: sqlite3.Error) -> int | None:
-    """SQLite's primary result code; None where Python itself raised."""
+    """SQLite's primary result code; None where what came back is nonsense (raised by Python, or by us)."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF

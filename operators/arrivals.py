@@ -1,0 +1,218 @@
+"""From a post as sent to a post as counted: its time, its author's hash, its tickers and short fields in one form.
+
+Built once with its key and its limits; the rows of a batch are gathered by `Columns`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from operators.errors import ConfigInvalid, Rejected
+from operators.records import PostBatch
+
+MAX_ID: Final = 256
+MAX_NAME: Final = 256
+MAX_TICKER: Final = 16
+MAX_TICKERS: Final = 32
+END_OF_TIME_MS: Final = 253_402_300_800_000
+"""First millisecond of the year 10000."""
+
+_EPOCH = datetime(1970, 1, 1)
+_EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class WirePost(msgspec.Struct, frozen=True, gc=False):
+    """A post as it comes off the wire: the fields of `records.Post`, and `ticker` for a single one."""
+
+    id: str
+    text: str
+    created_at: int | float | str | None = None
+    author: str | None = None
+    lang: str | None = None
+    tickers: list[str] | None = None
+    place: str | None = None
+    event: str | None = None
+    followers: int | None = None
+    source: str | None = None
+    ticker: str | None = None
+
+
+def epoch_ms(created_at: int | float | str) -> int:
+    """Epoch milliseconds of a `created_at`: a number as it is (fractions cut), ISO 8601 text (naive = UTC).
+
+    Raises:
+        Rejected: `bad_timestamp` for anything unreadable, before 1970 or after 9999.
+    """
+    if isinstance(created_at, str):
+        try:
+            moment = datetime.fromisoformat(created_at)
+        except ValueError:
+            raise Rejected(
+                "bad_timestamp", f"created_at: expected ISO 8601, got {len(created_at)} characters"
+            ) from None
+        value = (moment - (_EPOCH if moment.tzinfo is None else _EPOCH_UTC)) // _MILLISECOND
+    else:
+        if not 0 <= created_at < END_OF_TIME_MS:
+            raise Rejected("bad_timestamp", "created_at: expected epoch milliseconds from 1970 to 9999")
+        return int(created_at)
+    if not 0 <= value < END_OF_TIME_MS:
+        raise Rejected("bad_timestamp", "created_at: expected a moment from 1970 to 9999")
+    return value
+
+
+def author_hasher(key: bytes) -> Callable[[str], int]:
+    """A keyed 64-bit hash of author names, never 0; the last 65 536 names are remembered.
+
+    blake2b (RFC 7693) with a secret key of at most 64 bytes: without it a name cannot be guessed from its hash.
+
+    Raises:
+        ConfigInvalid: the key is longer than 64 bytes.
+    """
+    if len(key) > hashlib.blake2b.MAX_KEY_SIZE:
+        raise ConfigInvalid(f"author key: expected at most {hashlib.blake2b.MAX_KEY_SIZE} bytes, got {len(key)}")
+    keyed = hashlib.blake2b(digest_size=8, key=key)
+
+    @lru_cache(maxsize=65_536)
+    def hashed(author: str) -> int:
+        state = keyed.copy()
+        state.update(author.encode("utf-8", "surrogatepass"))
+        return int.from_bytes(state.digest(), "little") or 1
+
+    return hashed
+
+
+def clean_tickers(given: list[str]) -> tuple[str, ...]:
+    """Upper case, no `$`, no blanks, each once, in order; the first `MAX_TICKERS` count.
+
+    Raises:
+        Rejected: `too_long` for a ticker over `MAX_TICKER` characters.
+    """
+    seen: dict[str, None] = {}
+    for one in given:
+        name = one.strip().lstrip("$").upper()
+        if len(name) > MAX_TICKER:
+            raise Rejected("too_long", f"tickers: expected at most {MAX_TICKER} characters each, got {len(name)}")
+        if name:
+            seen[name] = None
+            if len(seen) == MAX_TICKERS:
+                break
+    return tuple(seen)
+
+
+@lru_cache(maxsize=1024)
+def language_code(given: str) -> str:
+    """ISO 639-1 code of a language tag (`en-US` -> `en`); "" where it names no such language (`und`, `zxx`)."""
+    code = given[:16].strip().replace("_", "-").partition("-")[0].lower()
+    return code if len(code) == 2 and code.isascii() and code.isalpha() else ""
+
+
+class Arrival:
+    """The rules a post is taken in by.
+
+    Args:
+        author_key: secret key of the author hash, at most 64 bytes; the same for all workers and restarts.
+        future_limit_ms: how far `created_at` may lie after the record's arrival time; None = no limit.
+
+    Example:
+        >>> Arrival(b"key").time_ms("1970-01-01T00:00:01", 5_000)
+        1000
+    """
+
+    def __init__(self, author_key: bytes, future_limit_ms: int | None = 60_000) -> None:
+        self.author_hash = author_hasher(author_key)
+        self._future_limit_ms = future_limit_ms
+
+    def time_ms(self, created_at: int | float | str | None, arrived_ms: int) -> int:
+        """Event time of a post, epoch milliseconds; its arrival time where it names none.
+
+        Raises:
+            Rejected: `bad_timestamp`, `future_timestamp`.
+        """
+        if created_at is None:
+            if not 0 <= arrived_ms < END_OF_TIME_MS:
+                raise Rejected("bad_timestamp", f"created_at absent, and the arrival time is {arrived_ms}")
+            return arrived_ms
+        value = epoch_ms(created_at)
+        if self._future_limit_ms is not None and value > arrived_ms + self._future_limit_ms:
+            raise Rejected("future_timestamp", f"created_at lies {value - arrived_ms} ms after the arrival time")
+        return value
+
+
+class Columns:
+    """Gathers posts of one partition into a `PostBatch`; a post that is refused leaves no trace in it."""
+
+    def __init__(self, partition: int, arrival: Arrival) -> None:
+        self._partition = partition
+        self._time_ms = arrival.time_ms
+        self._author_hash = arrival.author_hash
+        self._offsets: list[int] = []
+        self._ids: list[str] = []
+        self._texts: list[str] = []
+        self._times: list[int] = []
+        self._authors: list[int] = []
+        self._langs: list[str] = []
+        self._tickers: list[tuple[str, ...] | None] = []
+        self._places: list[str | None] = []
+        self._events: list[str | None] = []
+
+    def add(self, offset: int, post: WirePost, arrived_ms: int) -> None:
+        """Take one post in.
+
+        Raises:
+            Rejected: `bad_id`, `empty_text`, `too_long`, `bad_timestamp`, `future_timestamp`.
+        """
+        if not post.id:
+            raise Rejected("bad_id", "id: expected a unique name, got an empty one")
+        if len(post.id) > MAX_ID:
+            raise Rejected("too_long", f"id: expected at most {MAX_ID} characters, got {len(post.id)}")
+        if not post.text or post.text.isspace():
+            raise Rejected("empty_text", "text: expected some, got none")
+        time_ms = self._time_ms(post.created_at, arrived_ms)
+        author = 0 if not post.author else self._author_hash(_capped("author", post.author))
+        tickers = post.tickers
+        if tickers is None and post.ticker is not None:
+            tickers = [post.ticker]
+        linked = None if tickers is None else clean_tickers(tickers)
+        place = None if post.place is None else _capped("place", post.place.strip()) or None
+        event = None if post.event is None else _capped("event", post.event.strip()) or None
+        self._offsets.append(offset)
+        self._ids.append(post.id)
+        self._texts.append(post.text)
+        self._times.append(time_ms)
+        self._authors.append(author)
+        self._langs.append("" if post.lang is None else language_code(post.lang[:16]))
+        self._tickers.append(linked)
+        self._places.append(place)
+        self._events.append(event)
+
+    def batch(self) -> PostBatch:
+        """The posts so far, in the order they were added."""
+        n = len(self._ids)
+        return PostBatch(
+            partition=self._partition,
+            offsets=np.array(self._offsets, np.int64),
+            ids=self._ids,
+            texts=self._texts,
+            times_ms=np.array(self._times, np.int64),
+            authors=np.array(self._authors, np.uint64),
+            langs=self._langs,
+            tickers=self._tickers,
+            places=self._places,
+            events=self._events,
+            reposts=np.zeros(n, np.bool_),
+            near=np.zeros(n, np.bool_),
+        )
+
+
+def _capped(field: str, value: str) -> str:
+    if len(value) > MAX_NAME:
+        raise Rejected("too_long", f"{field}: expected at most {MAX_NAME} characters, got {len(value)}")
+    return value

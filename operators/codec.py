@@ -1,0 +1,246 @@
+"""Records to bytes and back: the only door to fastavro, and the roof over gate, registry and arrivals.
+
+On the wire: Avro with Confluent framing (magic 0, schema id, body); posts may also be plain JSON. Whatever the bytes,
+decoding raises nothing but `Rejected`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
+from typing import Final, Protocol, TypeVar, cast
+
+import fastavro
+import msgspec
+
+from operators.arrivals import Arrival, Columns, WirePost
+from operators.cells_wire import PaneCells
+from operators.errors import OperatorError, Rejected
+from operators.evolution import covers, unreadable
+from operators.gate import HEADER, Gate, frame
+from operators.records import Alert, DeadLetter, LatePost, Post, PostBatch, SignalRow
+from operators.registry import BUILT_IN
+from operators.schema import Json, Schema, SchemaRegistry
+from operators.scores_wire import PostScores
+
+WIRE: Final[dict[type[msgspec.Struct], tuple[str, str]]] = {
+    Post: ("post", "affect.posts.social.v1"),
+    PostScores: ("score", "affect.scores.v1"),
+    PaneCells: ("pane_cells", "affect.panes.v1"),
+    SignalRow: ("signal", "affect.signals.v1"),
+    Alert: ("alert", "affect.alerts.v1"),
+    DeadLetter: ("dead_letter", "affect.dead-letter.v1"),
+    LatePost: ("late_post", "affect.late.v1"),
+}
+"""Record type -> its schema file, and the topic whose subject it is registered under."""
+
+MAX_OWN_BYTES: Final = 16 * 1024 * 1024
+"""Largest message of our own topics: 1e5 entities of a pane in one bucket."""
+
+MAX_DETAIL: Final = 240
+
+T = TypeVar("T", bound=msgspec.Struct)
+Value = dict[str, object]
+_Parsed = dict[str, Json]
+
+
+class Arrived(Protocol):
+    """One record of a log as the stream floor hands it over. `timestamp_ms`: arrival time, epoch milliseconds."""
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def key(self) -> bytes | None: ...
+
+    @property
+    def value(self) -> bytes: ...
+
+    @property
+    def timestamp_ms(self) -> int: ...
+
+
+class Codec:
+    """Encodes and decodes every record that travels. One per thread; all schemas are resolved before the first record.
+
+    Args:
+        registry: gives the ids our own schemas are written under, and the schemas of other writers.
+        gate: what posts must pass.
+        max_own_bytes: largest message accepted on our own topics.
+
+    Raises:
+        ConfigInvalid: the registry refuses one of our schemas.
+
+    Example:
+        >>> from operators.registry import FileRegistry
+        >>> registry = FileRegistry()
+        >>> codec = Codec(registry, Gate(registry))
+        >>> late = LatePost(topic="t", partition=0, offset=7, post_id="a", event_time_ms=1, late_by_ms=2)
+        >>> codec.decode_late(codec.encode(late)) == late
+        True
+    """
+
+    def __init__(self, registry: SchemaRegistry, gate: Gate, max_own_bytes: int = MAX_OWN_BYTES) -> None:
+        self._gate = gate
+        self._own_gate = Gate(registry, max_own_bytes)
+        self._own: dict[type[msgspec.Struct], tuple[bytes, Schema, _Parsed]] = {}
+        for kind, (name, topic) in WIRE.items():
+            text = (BUILT_IN / f"{name}.avsc").read_text("utf-8")
+            schema = registry.by_id(registry.register(f"{topic}-value", text))
+            self._own[kind] = (frame(schema.id), schema, _parsed(schema))
+        self._readers: dict[tuple[type[msgspec.Struct], int], Callable[[bytes], Value] | str] = {}
+        self._json_post = msgspec.json.Decoder(WirePost).decode
+
+    def encode(self, record: msgspec.Struct) -> bytes:
+        """One record of a type in `WIRE` as framed Avro.
+
+        Raises:
+            OperatorError: not such a record, or a value its schema cannot hold.
+        """
+        own = self._own.get(type(record))
+        if own is None:
+            known = sorted(k.__name__ for k in self._own)
+            raise OperatorError(f"encode: expected one of {known}, got {type(record).__name__}")
+        out = BytesIO()
+        out.write(own[0])
+        try:
+            plain = msgspec.to_builtins(record, builtin_types=(bytes,))
+            fastavro.schemaless_writer(out, own[2], plain, disable_tuple_notation=True)
+        except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as problem:
+            raise OperatorError(f"encode: {type(record).__name__} does not fit its schema: {problem}") from problem
+        return out.getvalue()
+
+    def encode_posts(self, posts: Iterable[Post]) -> list[bytes]:
+        """Each post as framed Avro, in order.
+
+        Raises:
+            OperatorError: a value the schema cannot hold.
+        """
+        return [self.encode(p) for p in posts]
+
+    def decode_signal(self, raw: bytes) -> SignalRow:
+        """One signal row. Raises Rejected."""
+        return self._decode(SignalRow, raw)
+
+    def decode_dead_letter(self, raw: bytes) -> DeadLetter:
+        """One dead letter. Raises Rejected."""
+        return self._decode(DeadLetter, raw)
+
+    def decode_late(self, raw: bytes) -> LatePost:
+        """One late post. Raises Rejected."""
+        return self._decode(LatePost, raw)
+
+    def decode_alert(self, raw: bytes) -> Alert:
+        """One alert. Raises Rejected."""
+        return self._decode(Alert, raw)
+
+    def decode_scores(self, raw: bytes) -> PostScores:
+        """Scores of one post. Raises Rejected."""
+        return self._decode(PostScores, raw)
+
+    def decode_panes(self, raw: bytes) -> PaneCells:
+        """Cells of one pane, their byte columns of fitting lengths. Raises Rejected."""
+        cells = self._decode(PaneCells, raw)
+        cells.check()
+        return cells
+
+    def decode_posts(
+        self, topic: str, partition: int, records: Sequence[Arrived], arrival: Arrival
+    ) -> tuple[PostBatch, list[DeadLetter]]:
+        """Decode records of one partition, in order; each ends in the batch or among the dead letters, exactly once.
+
+        Args:
+            topic, partition: where they were read; written into dead letters.
+            records: raw records, offsets rising.
+            arrival: key and limits they are taken in by.
+
+        Returns:
+            The batch (`reposts` and `near` all false, no links, no scores), and why the others are not in it.
+        """
+        columns = Columns(partition, arrival)
+        dead: list[DeadLetter] = []
+        check, from_json, add = self._gate.check, self._from_json, columns.add
+        for record in records:
+            raw = record.value
+            try:
+                schema = check(raw)
+                post = from_json(raw) if schema is None else self._from_avro(raw, schema)
+                add(record.offset, post, record.timestamp_ms)
+            except Rejected as refused:
+                dead.append(
+                    DeadLetter(
+                        topic=topic,
+                        partition=partition,
+                        offset=record.offset,
+                        reason=refused.reason,
+                        detail=refused.detail[:MAX_DETAIL],
+                        size_bytes=len(raw or b""),
+                        time_ms=record.timestamp_ms,
+                    )
+                )
+        return columns.batch(), dead
+
+    def _from_json(self, raw: bytes) -> WirePost:
+        try:
+            return self._json_post(raw)
+        except msgspec.ValidationError as problem:
+            detail = str(problem)
+            raise Rejected("missing_field" if "missing required" in detail else "wrong_type", detail) from None
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as problem:
+            raise Rejected("bad_json", str(problem)) from None
+
+    def _from_avro(self, raw: bytes, schema: Schema) -> WirePost:
+        get = self._value(Post, raw, schema).get
+        return WirePost(
+            cast(str, get("id")),
+            cast(str, get("text")),
+            cast("int | float | str | None", get("created_at")),
+            cast("str | None", get("author")),
+            cast("str | None", get("lang")),
+            cast("list[str] | None", get("tickers")),
+            cast("str | None", get("place")),
+            cast("str | None", get("event")),
+        )
+
+    def _decode(self, kind: type[T], raw: bytes) -> T:
+        schema = self._own_gate.check(raw)
+        if schema is None:
+            raise Rejected("bad_magic", f"expected framed Avro of a {kind.__name__}, got JSON")
+        try:
+            return msgspec.convert(self._value(kind, raw, schema), kind)
+        except msgspec.ValidationError as problem:
+            raise Rejected("wrong_type", f"{kind.__name__}: {problem}") from None
+
+    def _value(self, kind: type[msgspec.Struct], raw: bytes, schema: Schema) -> Value:
+        """The body of a message the gate let pass, as our reader schema of `kind` sees it."""
+        reader = self._readers.get((kind, schema.id))
+        if reader is None:
+            reader = self._readers[kind, schema.id] = self._reader(kind, schema)
+        if isinstance(reader, str):
+            raise Rejected("incompatible_schema", reader)
+        try:
+            return reader(raw)
+        except (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, RecursionError) as problem:
+            raise Rejected("undecodable", f"{type(problem).__name__} under schema {schema.id}") from None
+
+    def _reader(self, kind: type[msgspec.Struct], schema: Schema) -> Callable[[bytes], Value] | str:
+        """A function that decodes `schema` as `kind`, or why there is none."""
+        _, own, parsed_own = self._own[kind]
+        why = unreadable(own.type, schema.type)
+        if why is not None:
+            return f"schema {schema.id} cannot be read as {kind.__name__}: {why}"
+        parsed = _parsed(schema)
+        wanted = None if covers(schema.type, own.type) else parsed_own
+        decode = fastavro.schemaless_reader
+
+        def read(raw: bytes) -> Value:
+            body = BytesIO(raw)
+            body.seek(HEADER)
+            return cast(Value, decode(body, parsed, wanted))
+
+        return read
+
+
+def _parsed(schema: Schema) -> _Parsed:
+    """The normal form as fastavro wants it, with names local to this schema."""
+    return cast(_Parsed, fastavro.parse_schema(msgspec.json.decode(schema.text), {}))

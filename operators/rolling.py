@@ -72,8 +72,10 @@ class Rolling:
         self._late_panes: list[int] = []
         self._progress: dict[int, Progress] = {}
         self._watermark = BEGINNING
+        self._newest = BEGINNING
         self._closed = dict.fromkeys(windows, BEGINNING)
         self._open: dict[WindowSpec, set[int]] = {w: set() for w in windows}
+        self._shown: dict[WindowSpec, set[int]] = {w: set() for w in windows}
         self._touched: dict[WindowSpec, dict[int, list[I32]]] = {w: {} for w in windows}
         self.late_posts = 0
 
@@ -131,7 +133,8 @@ class Rolling:
             for end in window.ends_of_slot(self._levels[window.hop_ms].slot_of(pane)):
                 if end > self._closed[window]:
                     self._open[window].add(end)
-                touched.setdefault(end, []).append(ids)
+                if end <= self._closed[window] or end in self._shown[window]:
+                    touched.setdefault(end, []).append(ids)
 
     def mark(self, progress: Progress) -> None:
         """Take in where a source partition stands; behind what is known already it changes nothing."""
@@ -147,8 +150,9 @@ class Rolling:
             return
         awake = [p.watermark_ms for p in marks if not (p.idle or p.closed)]
         # With every partition quiet, time stands where the newest post left it: windows before it may close.
-        quiet = max(p.watermark_ms for p in marks) + self._lateness.disorder_ms
-        least = min(awake) if awake else (quiet if quiet > 0 else BEGINNING)
+        newest = max(p.watermark_ms for p in marks)
+        self._newest = newest + self._lateness.disorder_ms if newest > BEGINNING else BEGINNING
+        least = min(awake) if awake else self._newest
         self._watermark = max(self._watermark, least)
 
     def emit(self, provisional: bool = True, sealed_only: bool = False) -> list[SignalFrame]:
@@ -167,18 +171,21 @@ class Rolling:
         return frames
 
     def _emit_window(self, window: WindowSpec, limit: int, provisional: bool) -> list[SignalFrame]:
-        opened, touched = self._open[window], self._touched[window]
+        opened, touched, shown = self._open[window], self._touched[window], self._shown[window]
         closing = sorted(end for end in opened if end <= limit)
-        frames = [self._frame(window, end, None) for end in closing]
-        fresh = set(closing)
-        opened.difference_update(fresh)
         if closing:
+            opened.difference_update(closing)
+            shown.difference_update(closing)
             self._closed[window] = max(self._closed[window], closing[-1])
-        for end in sorted(touched):
-            if end in fresh:
-                del touched[end]
-            elif end <= limit or provisional:
-                frames.append(self._frame(window, end, np.unique(np.concatenate(touched.pop(end)))))
+            for end in closing:
+                touched.pop(end, None)
+        frames = [self._frame(window, end, None) for end in closing]
+        frames += [self._frame(window, end, np.unique(np.concatenate(touched.pop(end)))) for end in sorted(touched)]
+        if provisional:
+            # Only windows that have begun to end: the one that holds the newest post, and those that wait to close.
+            begun = [end for end in opened if end <= self._newest + window.hop_ms and end not in shown]
+            shown.update(begun)
+            frames += [self._frame(window, end, None) for end in sorted(begun)]
         return frames
 
     def _frame(self, window: WindowSpec, end: int, only: I32 | None) -> SignalFrame:

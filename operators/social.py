@@ -28,7 +28,7 @@ def social(spec: EngineSpec) -> Domain:
     label_indexes(spec, "goemotions28", ["disgust"])
     head = spec.head("goemotions28")
     labels = head.labels if head is not None else ()
-    ontology = Ontology()
+    ontology = Ontology.load()
 
     def channels(batch: PostBatch) -> I64:
         rolled = ontology.roll_up("goemotions28", batch.scores["goemotions28"], labels)
@@ -36,7 +36,7 @@ def social(spec: EngineSpec) -> Domain:
             (
                 rolled.primary,
                 rolled.none,
-                rolled.disgust,
+                rolled.channels["disgust"],
                 rolled.valence,
                 rolled.valence * rolled.valence // MICRO,
             )

@@ -54,13 +54,14 @@ class TimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """disorder: the watermark trails the newest post by this. lateness: panes stay open to late posts this long.
 
     idle: a partition with nothing to read this long no longer holds the others back. future: a stamp further ahead of
-    its arrival than this is rejected.
+    its arrival than this is rejected. dedupe: an id seen again within this is a duplicate.
     """
 
     disorder: str = "30s"
     lateness: str = "10m"
     idle: str = "30s"
     future: str = "60s"
+    dedupe: str = "24h"
 
 
 class RunConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -1,0 +1,58 @@
+# Two commands do all the set-up on a fresh machine: make demo, make test.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test check bench train lock clean help
+
+help: ## list the verbs
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.run ## play a scenario through the engine and open the live page (needs Python alone)
+	@$(BIN)/affect demo $(ARGS)
+
+test: $(VENV)/.dev ## every test that needs no GPU; installs what it needs
+	@bash deploy/system-parts.sh
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## format, lint, types
+	@$(BIN)/ruff format --check -q .
+	@$(BIN)/ruff check -q .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.dev ## run the benchmarks; each prints machine and versions
+	@for b in benchmarks/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+train: ## rebuild the shipped models (own environment with torch)
+	@test -d .venv-train || $(PYTHON) -m venv .venv-train
+	@.venv-train/bin/python -m pip install -q -e '.[train]'
+	@.venv-train/bin/python -m engines.training $(ARGS)
+
+lock: $(VENV)/bin/python ## resolve pyproject.toml anew into locks/ (versions and hashes)
+	@$(PIP) install -q uv
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	  --no-emit-find-links --output-file locks/run.txt pyproject.toml locks/build.in
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	  --no-emit-find-links --extra dev --constraint locks/run.txt --output-file locks/dev.txt pyproject.toml locks/build.in
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("affectstream needs Python 3.11 or newer, got %d.%d; set PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: locks/run.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing into $(VENV) ..."
+	@$(PIP) install -q --require-hashes -r locks/run.txt
+	@$(PIP) install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: locks/dev.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing into $(VENV) (with what the tests need) ..."
+	@$(PIP) install -q --require-hashes -r locks/dev.txt
+	@$(PIP) install -q --no-deps --no-build-isolation -e .
+	@touch $(VENV)/.run $@
+
+clean: ## remove environments and caches
+	@rm -rf $(VENV) .venv-train .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build

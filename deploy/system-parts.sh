@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# System parts the tests use and pip cannot give. As root on Debian they are installed; elsewhere the command is printed
+# and the tests that need them say so and are left out.
+set -u
+missing=()
+command -v chromium >/dev/null 2>&1 || missing+=(chromium)
+[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  echo "installing system parts: ${missing[*]} ..."
+  apt-get update -qq >/dev/null 2>&1
+  if DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/tmp/affect-apt.log 2>&1; then exit 0; fi
+  echo "apt-get failed; see /tmp/affect-apt.log"
+  [ "${CI:-}" = true ] && exit 1
+fi
+echo "missing system parts; the browser tests are left out. To have them: sudo apt-get install ${missing[*]}"
+exit 0

@@ -1,0 +1,105 @@
+"""Blocks and progress as wire messages, and back. A message with `pane_start` below zero is progress."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from operators.cells import FIXED, PaneBlock, Progress
+from operators.cells_wire import PaneCells, SourceCounts
+from operators.errors import Rejected
+
+NO_PANE = -1
+
+
+def block_message(lane: str, block: PaneBlock, columns: tuple[str, ...]) -> PaneCells:
+    """`block` as the message that carries it. `columns`: the domain's columns, behind the fixed ones."""
+    rows, hashes, counts = block.authors
+    return PaneCells(
+        source_topic=lane,
+        partition=block.partition,
+        offset=block.stamp,
+        pane_start=block.pane_start,
+        bucket=0,
+        watermark=0,
+        entities=tuple(block.names),
+        columns=FIXED + columns,
+        values=block.values.astype("<i8").tobytes(),
+        author_rows=rows.astype("<i4").tobytes(),
+        author_hashes=hashes.astype("<u8").tobytes(),
+        author_counts=np.minimum(counts, 2**31 - 1).astype("<i4").tobytes(),
+        late_rows=block.late_rows.astype("<i4").tobytes(),
+        late_marks=block.late_marks.astype("<i8").tobytes(),
+    )
+
+
+def progress_message(lane: str, progress: Progress) -> PaneCells:
+    """`progress` as the message that carries it."""
+    counts = SourceCounts(
+        consumed=progress.consumed,
+        applied=progress.applied,
+        duplicate=progress.duplicate,
+        late=progress.late,
+        rejected=progress.rejected,
+        idle=progress.idle,
+        closed=progress.closed,
+        partitions=progress.partitions,
+    )
+    return PaneCells(
+        source_topic=lane,
+        partition=progress.partition,
+        offset=progress.consumed - 1,
+        pane_start=NO_PANE,
+        bucket=0,
+        watermark=progress.watermark_ms,
+        entities=(),
+        columns=(),
+        values=b"",
+        source=counts,
+    )
+
+
+def read_message(cells: PaneCells) -> PaneBlock | Progress:
+    """What a message carries.
+
+    Raises:
+        Rejected: `bad_cells`, its buffers do not fit together.
+    """
+    if cells.pane_start < 0:
+        c = cells.source
+        return Progress(
+            partition=cells.partition,
+            partitions=c.partitions,
+            consumed=c.consumed,
+            applied=c.applied,
+            duplicate=c.duplicate,
+            late=c.late,
+            rejected=c.rejected,
+            watermark_ms=cells.watermark,
+            idle=c.idle,
+            closed=c.closed,
+        )
+    try:
+        values = np.frombuffer(cells.values, "<i8").astype(np.int64).reshape(len(cells.entities), len(cells.columns))
+        authors = (
+            np.frombuffer(cells.author_rows, "<i4").astype(np.int32),
+            np.frombuffer(cells.author_hashes, "<u8").astype(np.uint64),
+            np.frombuffer(cells.author_counts, "<i4").astype(np.int64),
+        )
+        late_rows = np.frombuffer(cells.late_rows, "<i4").astype(np.int32)
+        late_marks = np.frombuffer(cells.late_marks, "<i8").astype(np.int64)
+    except ValueError as error:
+        raise Rejected("bad_cells", f"pane {cells.pane_start} of partition {cells.partition}: {error}") from error
+    sound = len({len(a) for a in authors}) == 1 and len(late_rows) == len(late_marks)
+    inside = all(len(r) == 0 or (r.min() >= 0 and r.max() < len(cells.entities)) for r in (authors[0], late_rows))
+    if not (sound and inside):
+        raise Rejected("bad_cells", f"pane {cells.pane_start} of partition {cells.partition}: rows do not fit")
+    return PaneBlock(
+        partition=cells.partition,
+        stamp=cells.offset,
+        pane_start=cells.pane_start,
+        names=list(cells.entities),
+        values=values,
+        authors=authors,
+        late_rows=late_rows,
+        late_marks=late_marks,
+    )

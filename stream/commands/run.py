@@ -1,0 +1,262 @@
+"""`affect demo | run | replay | send`: the verbs that move posts."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from tqdm import tqdm
+
+from stream.base import Log, TopicSpec
+from stream.config import DOMAINS, INPUT_TOPICS, Config, load_config
+from stream.connect import open_log
+from stream.errors import UsageError
+from stream.feed import Feed
+from stream.ingest import IngestPlan, ingest
+from stream.live import play_scenario, spotlight_into
+from stream.metrics import Metrics
+from stream.results import final_rows, write_lines
+from stream.runner import Runner
+from stream.system_clock import SystemClock
+from stream.topology import Topology, build
+from stream.web import LiveServer
+
+SCENARIOS = {"panic": "market", "hurricane": "crisis", "launch": "social"}
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the verbs."""
+    demo = verbs.add_parser("demo", help="play a scenario through the engine and watch it live")
+    demo.add_argument("--scenario", choices=sorted(SCENARIOS), default="panic", help="what happens (default: panic)")
+    demo.add_argument("--headless", action="store_true", help="do not try to open a browser")
+    demo.add_argument("--seconds", type=float, default=None, metavar="N", help="stop after N seconds (default: run on)")
+    demo.add_argument("--port", type=int, default=8642, metavar="P", help="port of the page (default: 8642)")
+    demo.add_argument("--speed", type=float, default=10.0, help="scenario seconds per second (default: 10)")
+    demo.add_argument("--seed", type=int, default=7, help="seed of the scenario (default: 7)")
+    demo.add_argument("--engine", default="auto", help="model to score with (default: the best there is)")
+    demo.add_argument("--log", default=None, metavar="URL", help="where to keep it (default: a temporary sqlite file)")
+    demo.set_defaults(run=run_demo)
+
+    run = verbs.add_parser("run", help="run the engine from a config file")
+    run.add_argument(
+        "-c", "--config", required=True, metavar="FILE.toml", help="settings; AFFECT_SECTION__KEY overrides"
+    )
+    run.add_argument("--seconds", type=float, default=None, metavar="N", help="stop after N seconds")
+    run.set_defaults(run=run_engine)
+
+    replay = verbs.add_parser("replay", help="turn a file of posts into its final signals")
+    replay.add_argument("input", nargs="?", metavar="INPUT.jsonl[.gz]", help="posts, one JSON object a line")
+    replay.add_argument("--domain", choices=DOMAINS, required=True)
+    replay.add_argument("--out", required=True, metavar="SIGNALS.jsonl", help="final row of every window, sorted")
+    replay.add_argument(
+        "--log", default="memory://", metavar="URL", help="memory://, sqlite:///PATH (default: memory://)"
+    )
+    replay.add_argument("--batch-size", type=int, default=1000, metavar="N", help="posts per step (changes no digit)")
+    replay.add_argument("--workers", type=int, default=1, metavar="N", help="workers, one partition each")
+    replay.add_argument("--engine", default="auto", metavar="NAME", help="model, or stub (default: the best there is)")
+    replay.add_argument(
+        "--rank-time", type=float, default=None, metavar="SECONDS", help="post k happens at start + k * S"
+    )
+    replay.add_argument("--windows", default=None, metavar="LIST", help="such as 1m,5m/1m,1h/5m,24h/1h (the default)")
+    replay.add_argument("--lateness", default="24h", metavar="SPAN", help="how long panes wait for late posts")
+    replay.add_argument(
+        "--disorder", default="30s", metavar="SPAN", help="how far posts may be out of order unremarked"
+    )
+    replay.add_argument(
+        "--from", dest="source", default=None, metavar="TOPIC", help="read this topic of the log instead"
+    )
+    replay.add_argument("--json", action="store_true", help="print the conservation sum as the last line")
+    replay.set_defaults(run=run_replay)
+
+    send = verbs.add_parser("send", help="append posts to the input topic of a log")
+    send.add_argument("input", metavar="INPUT.jsonl[.gz]", help="posts, one JSON object a line")
+    send.add_argument("--domain", choices=DOMAINS, required=True)
+    send.add_argument("--log", required=True, metavar="URL")
+    send.add_argument("--partitions", type=int, default=1, help="of the topic, if it has to be made")
+    send.set_defaults(run=run_send)
+
+
+def run_replay(args: argparse.Namespace) -> int:
+    """`affect replay`: batch in, final rows out; killed and started again it goes on."""
+    if (args.input is None) == (args.source is None):
+        raise UsageError("give either INPUT.jsonl[.gz] or --from TOPIC")
+    if args.rank_time is not None and not 0 < args.rank_time < 1e9:
+        raise UsageError(f"--rank-time: expected seconds above 0, got {args.rank_time}")
+    out = Path(args.out)
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"--out {out}: the folder {out.absolute().parent} does not exist")
+    config = msgspec.convert(
+        {
+            "domain": args.domain,
+            "log": {"url": args.log, "retention": "36500d"},
+            "input": {"partitions": args.workers, "group": "replay", "topic": args.source or ""},
+            "engine": {"name": args.engine},
+            "time": {"lateness": args.lateness, "disorder": args.disorder, "future": "1m"},
+            "run": {"workers": args.workers, "batch_size": args.batch_size, "commit_interval": "1s"},
+            **({"windows": {"sizes": args.windows.split(",")}} if args.windows else {}),
+        },
+        Config,
+    ).check()
+    return asyncio.run(_replay(config, args, out))
+
+
+async def _replay(config: Config, args: argparse.Namespace, out: Path) -> int:
+    log = open_log(config.log.url)
+    try:
+        if args.input is not None:
+            await _ingest(log, config, Path(args.input), args.rank_time)
+        spans = await log.span(config.topic)
+        topology = build(config, len(spans), replay=True)
+        runner = Runner(topology, log, SystemClock(), until_end=True)
+        await _with_bar(runner, sum(end for _, end in spans))
+        rows = await final_rows(log, topology.parts.codec, config.domain)
+        count = write_lines(out, rows)
+        status = await runner.status()
+    finally:
+        await log.close()
+    sys.stderr.write(f"{count} rows -> {out}\n")
+    if args.json:
+        sums = {
+            "in": status.consumed,
+            "applied": status.applied,
+            "duplicate": status.duplicate,
+            "late": status.late,
+            "rejected": status.rejected,
+            "in_flight": status.in_flight,
+        }
+        print(msgspec.json.encode(sums).decode())
+    return 0 if status.conserved else 1
+
+
+async def _ingest(log: Log, config: Config, path: Path, rank_time_s: float | None) -> None:
+    await log.ensure([TopicSpec(config.topic, config.input.partitions)])
+    plan = IngestPlan(
+        path=path,
+        topic=config.topic,
+        partitions=config.input.partitions,
+        rank_time_ms=None if rank_time_s is None else rank_time_s * 1000,
+        author_key=config.privacy.author_key.encode(),
+        now_ms=SystemClock().now_ms(),
+    )
+    with tqdm(desc="reading", unit=" posts", disable=not sys.stderr.isatty(), leave=False) as bar:
+        await ingest(log, plan, bar.update)
+
+
+async def _with_bar(runner: Runner, total: int) -> None:
+    task = asyncio.create_task(runner.run())
+    with tqdm(desc="scoring", total=total, unit=" posts", disable=not sys.stderr.isatty(), leave=False) as bar:
+        while not task.done():
+            await asyncio.wait({task}, timeout=0.2)
+            bar.update(sum(s.counts.next_offset for w in runner.workers for s in w.scorers.values()) - bar.n)
+    task.result()
+
+
+def run_send(args: argparse.Namespace) -> int:
+    """`affect send`: append posts to a log another process reads."""
+    return asyncio.run(_send(args))
+
+
+async def _send(args: argparse.Namespace) -> int:
+    config = load_config(None)
+    log = open_log(args.log)
+    try:
+        known = {t.name: t.partitions for t in await log.topics()}
+        topic = INPUT_TOPICS[args.domain]
+        partitions = known.get(topic, args.partitions)
+        config = msgspec.structs.replace(
+            config, domain=args.domain, input=msgspec.structs.replace(config.input, topic=topic, partitions=partitions)
+        )
+        await _ingest(log, config, Path(args.input), None)
+    finally:
+        await log.close()
+    return 0
+
+
+def run_engine(args: argparse.Namespace) -> int:
+    """`affect run`: workers from a config file, until a signal or `--seconds`."""
+    config = load_config(args.config)
+    return asyncio.run(_serve(config, args.seconds, None, open_page=False))
+
+
+def run_demo(args: argparse.Namespace) -> int:
+    """`affect demo`: a scenario, the embedded log and the live page."""
+    if args.seconds is not None and args.seconds <= 0:
+        raise UsageError(f"--seconds: expected above 0, got {args.seconds}")
+    if not 0 <= args.port <= 65535:
+        raise UsageError(f"--port: expected 0..65535, got {args.port}")
+    if not 0.1 <= args.speed <= 600:
+        raise UsageError(f"--speed: expected 0.1 to 600, got {args.speed}")
+    with tempfile.TemporaryDirectory(prefix="affect-demo-") as folder:
+        config = msgspec.convert(
+            {
+                "domain": SCENARIOS[args.scenario],
+                "log": {"url": args.log or f"sqlite:///{folder}/demo.db"},
+                "engine": {"name": args.engine},
+                "time": {"future": "36500d", "idle": "5s"},
+                "web": {"port": args.port},
+            },
+            Config,
+        ).check()
+        return asyncio.run(_serve(config, args.seconds, args, open_page=not args.headless))
+
+
+async def _serve(config: Config, seconds: float | None, demo: argparse.Namespace | None, open_page: bool) -> int:
+    clock, feed, metrics = SystemClock(), Feed(), Metrics()
+    log = open_log(config.log.url)
+    server = LiveServer(feed, metrics, config.web.host, config.web.port) if config.web.enabled else None
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        if server is not None:
+            await server.start()
+            print(f"live page: http://{config.web.host}:{server.port}/", flush=True)
+            if open_page:
+                _open_browser(f"http://{config.web.host}:{server.port}/")
+        topology = await _prepare(config, log, feed)
+        runner = Runner(topology, log, clock, until_end=False, feed=feed, metrics=metrics)
+        _stop_on_signals(runner)
+        if demo is not None:
+            tasks.append(asyncio.create_task(play_scenario(log, config, demo.scenario, demo.seed, demo.speed, clock)))
+        if seconds is not None:
+            asyncio.get_running_loop().call_later(seconds, runner.stop)
+        await runner.run()
+        status = await runner.status()
+        sys.stderr.write(
+            f"{status.consumed} posts in = {status.applied} applied + {status.duplicate} duplicate + {status.late} late"
+            f" + {status.rejected} rejected + {status.in_flight} in flight; {status.rows} rows\n"
+        )
+    finally:
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        if server is not None:
+            await server.stop()
+        await log.close()
+    return 0
+
+
+async def _prepare(config: Config, log: Log, feed: Feed) -> Topology:
+    known = {t.name: t.partitions for t in await log.topics()}
+    partitions = known.get(config.topic, config.input.partitions)
+    return await asyncio.to_thread(build, config, partitions, partial(spotlight_into, feed, config.domain))
+
+
+def _stop_on_signals(runner: Runner) -> None:
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, runner.stop)
+
+
+def _open_browser(url: str) -> None:
+    """Best effort: a machine without a desktop just prints the address."""
+    import webbrowser
+
+    with contextlib.suppress(webbrowser.Error):
+        webbrowser.open(url)

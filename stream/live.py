@@ -1,0 +1,96 @@
+"""What a live run adds to the pipeline: posts for the page's list, and the demo's scenario played into the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from engines.base import EngineSpec
+from operators.base import Clock
+from operators.masking import mask
+from operators.records import MICRO, PostBatch
+from stream.base import CommitUnit, Log, Output, TopicSpec, partition_of
+from stream.config import Config
+from stream.feed import Feed, SpotPost
+from stream.scenario import generate
+from stream.scoring import Observer
+
+SPOT_TASK: Final = {"market": "emtract7", "crisis": "disaster_message", "social": "goemotions28"}
+PER_BATCH = 8
+"""Posts per entity and batch that reach the page: a list nobody can read faster."""
+
+TICK_S = 0.2
+
+
+def spotlight_into(feed: Feed, domain: str, spec: EngineSpec) -> Observer:
+    """An observer that shows the newest posts of each entity on the page, masked, with their strongest label."""
+    task = SPOT_TASK[domain]
+    head = spec.head(task)
+    labels = head.labels if head is not None else ()
+    quiet = {k for k, label in enumerate(labels) if label in ("related", "aid_related", "direct_report")}
+    loud = np.array([k for k in range(len(labels)) if k not in quiet])
+
+    def observe(batch: PostBatch) -> None:
+        scores = batch.scores[task][:, loud]
+        top = scores.argmax(axis=1)
+        by_entity: dict[str, list[int]] = defaultdict(list)
+        for row, name in zip(batch.link_rows.tolist(), batch.link_names, strict=True):
+            by_entity[name].append(row)
+        shown: dict[int, SpotPost] = {}
+        for name, rows in by_entity.items():
+            posts = []
+            for row in rows[-PER_BATCH:]:
+                if row not in shown:
+                    shown[row] = SpotPost(
+                        time_ms=int(batch.times_ms[row]),
+                        text_masked=mask(batch.texts[row]),
+                        label=labels[int(loud[top[row]])],
+                        score=int(scores[row, top[row]]) / MICRO,
+                        repost=bool(batch.reposts[row]),
+                        lang=batch.langs[row],
+                    )
+                posts.append(shown[row])
+            feed.spotlight(name, posts)
+
+    return observe
+
+
+def scenario_posts(name: str, seed: int, start_ms: int, minutes: int = 40) -> Iterator[dict[str, object]]:
+    """Posts of a scenario in the order they arrive, one scenario after another, for ever."""
+    while True:
+        scenario = generate(name, seed=seed, minutes=minutes, posts_per_minute=240, start_ms=start_ms)
+        yield from scenario.posts
+        seed, start_ms = seed + 1, start_ms + minutes * 60_000
+
+
+async def play_scenario(log: Log, config: Config, name: str, seed: int, speed: float, clock: Clock) -> None:
+    """Append a scenario's posts as its time passes, `speed` scenario seconds a second, until cancelled.
+
+    The first ten scenario minutes are there at once, so that the page has something to show.
+    """
+    topic = config.topic
+    await log.ensure([TopicSpec(topic, config.input.partitions)])
+    partitions = len(await log.span(topic))
+    begun = clock.now_ms()
+    start = begun // 60_000 * 60_000 - 40 * 60_000
+    head = 10 * 60_000
+    newest = start
+    outputs: list[Output] = []
+    for post in scenario_posts(name, seed, start):
+        created = post["created_at"]
+        newest = max(newest, created if isinstance(created, int) else newest)
+        while newest > start + head + int((clock.now_ms() - begun) * speed):
+            if outputs:
+                await log.commit(CommitUnit("affect-demo", outputs=outputs))
+                outputs = []
+            await asyncio.sleep(TICK_S)
+        key = str(post["id"]).encode()
+        outputs.append(Output(topic, partition_of(key, partitions), key, msgspec.json.encode(post), newest))
+        if len(outputs) >= 500:
+            await log.commit(CommitUnit("affect-demo", outputs=outputs))
+            outputs = []

@@ -1,0 +1,178 @@
+"""Runs a topology on a log: workers, the window stage, the page's feed, and a clean stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from operators.base import Clock
+from operators.clock import BEGINNING
+from operators.records import SignalRow
+from operators.rolling import FOREVER
+from operators.window import parse_span
+from stream.base import Log
+from stream.feed import Feed, OpsStatus
+from stream.metrics import Metrics
+from stream.topics import PANES
+from stream.topology import Topology
+from stream.windowing import WindowStage
+from stream.worker import Pace, Pulse, ScoreWorker, run_windows
+
+
+class Runner:
+    """One process of the engine on one log.
+
+    Args:
+        topology: what to run.
+        log: where; must outlive the runner.
+        clock: processing time.
+        until_end: read what is there, close every partition, stop (replay); else run until `stop`.
+        feed, metrics: filled where given.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        log: Log,
+        clock: Clock,
+        *,
+        until_end: bool,
+        feed: Feed | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._topology = topology
+        self._log = log
+        self._clock = clock
+        self._until_end = until_end
+        self._feed = feed
+        self._metrics = metrics
+        self._pulse = Pulse(on_rows=self._publish if feed is not None else None)
+        if metrics is not None:
+            self._pulse.on_commit = metrics.commit
+            self._pulse.on_dead = metrics.dead_letter
+        run = topology.config.run
+        self._pace = Pace(
+            batch_size=run.batch_size,
+            commit_interval_s=parse_span(run.commit_interval) / 1000,
+            idle_s=parse_span(topology.config.time.idle) / 1000,
+            until_end=until_end,
+        )
+        self._started = time.monotonic()
+        self._stopping = asyncio.Event()
+        self.workers = [ScoreWorker(log, topology.parts, self._pace, clock, self._pulse) for _ in range(run.workers)]
+        self.windows = WindowStage(topology.windows, sealed_only=until_end)
+
+    def stop(self) -> None:
+        """Ask `run` to finish what is in hand, commit, and return. Safe to call from a signal handler."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Run until the input ends (`until_end`) or `stop` is called.
+
+        Raises:
+            AffectError: a fault that retrying does not cure; everything committed stays committed.
+        """
+        await self._log.ensure(self._topology.topics)
+        windows = asyncio.create_task(
+            run_windows(self._log, self.windows, self._topology.windows.group, self._pace, self._clock, self._pulse),
+            name="windows",
+        )
+        watch = asyncio.create_task(self._watch(), name="status") if self._feed is not None else None
+        try:
+            for worker in self.workers:
+                await worker.start()
+            if self._until_end:
+                await self._to_the_end(windows)
+            else:
+                await self._until_stopped(windows)
+        finally:
+            for task in (windows, watch):
+                if task is not None:
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+            for worker in self.workers:
+                await worker.stop()
+
+    async def _to_the_end(self, windows: asyncio.Task[None]) -> None:
+        ends = [asyncio.create_task(worker.finished()) for worker in self.workers]
+        stopping = asyncio.create_task(self._stopping.wait())
+        pending: set[asyncio.Task[None]] = {windows, *ends}
+        try:
+            while pending and not stopping.done():
+                done, _ = await asyncio.wait({*pending, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                for task in done - {stopping}:
+                    task.result()
+                pending -= done  # type: ignore[arg-type]
+        finally:
+            for task in (*ends, stopping):
+                task.cancel()
+
+    async def _until_stopped(self, windows: asyncio.Task[None]) -> None:
+        stopping = asyncio.create_task(self._stopping.wait())
+        failing = [asyncio.create_task(worker.finished()) for worker in self.workers]
+        try:
+            done, _ = await asyncio.wait({stopping, windows, *failing}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (stopping, *failing):
+                task.cancel()
+
+    def _publish(self, rows: Sequence[SignalRow]) -> None:
+        if self._feed is not None:
+            self._feed.publish(rows)
+
+    async def _watch(self) -> None:
+        """Tell feed and metrics how things stand, once a second."""
+        before, at = 0, time.monotonic()
+        while True:
+            status = await self.status()
+            now = time.monotonic()
+            rate = max(0.0, (status.consumed - status.in_flight - before) / max(now - at, 1e-9))
+            before, at = status.consumed - status.in_flight, now
+            status = msgspec.structs.replace(status, rate_per_s=rate)
+            if self._feed is not None:
+                self._feed.status(status)
+            if self._metrics is not None:
+                self._metrics.status(status)
+            await asyncio.sleep(1.0)
+
+    async def status(self) -> OpsStatus:
+        """How things stand at the last commits: records appended = applied + duplicate + late + rejected + in flight."""
+        topology, rolling = self._topology, self.windows.rolling
+        spans = await self._log.span(topology.config.topic)
+        panes_end = (await self._log.span(PANES))[0][1]
+        marks = rolling.progress.values()
+        appended = sum(end for _, end in spans)
+        applied = sum(p.applied for p in marks) - rolling.late_posts
+        duplicate, late = sum(p.duplicate for p in marks), sum(p.late for p in marks) + rolling.late_posts
+        rejected = sum(p.rejected for p in marks)
+        in_flight = appended - sum(p.consumed for p in marks)
+        watermark = rolling.watermark_ms if BEGINNING < rolling.watermark_ms < FOREVER else None
+        spec = topology.model.spec
+        return OpsStatus(
+            consumed=appended,
+            applied=applied,
+            duplicate=duplicate,
+            late=late,
+            rejected=rejected,
+            in_flight=in_flight,
+            lag=in_flight + max(0, panes_end - self.windows.offset),
+            watermark_ms=watermark,
+            watermark_delay_s=None if watermark is None else (self._clock.now_ms() - watermark) / 1000,
+            rows=self.windows.rows_emitted,
+            partitions=sum(len(w.scorers) for w in self.workers),
+            engine=spec.backend,
+            model=spec.model_id,
+            engine_reason=topology.model.reason,
+            domain=topology.config.domain,
+            uptime_s=time.monotonic() - self._started,
+            min_n=int(topology.config.windows.minimum),
+            ready=self._pulse.problem is None and any(w.scorers for w in self.workers),
+            problem=self._pulse.problem,
+        )

@@ -1,0 +1,108 @@
+"""Builds what a run is made of, from its settings: operators, stages and topics. Everything before the first record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from operators.language import Language
+
+from engines.base import EngineSpec, TextModel
+from engines.load import load_text_model
+from operators.arrivals import Arrival
+from operators.base import Operator
+from operators.codec import Codec
+from operators.crisis import crisis
+from operators.domain import Domain
+from operators.entities import Linker
+from operators.gate import Gate
+from operators.market import market
+from operators.ontology import ONTOLOGY_VERSION
+from operators.registry import FileRegistry
+from operators.social import social
+from operators.text import Score
+from operators.window import parse_span
+from stream.base import TopicSpec
+from stream.config import Config
+from stream.scoring import Observer, Parts
+from stream.topics import engine_topics
+from stream.windowing import WindowParts
+
+STUB = "stub"
+
+
+def build_domain(name: str, spec: EngineSpec) -> Domain:
+    """The domain `name` bound to the heads of an engine.
+
+    Raises:
+        ConfigInvalid: the engine lacks a head it needs.
+    """
+    return {"market": market, "crisis": crisis, "social": social}[name](spec)
+
+
+def build_codec() -> Codec:
+    """A codec on the schemas that ship with the package."""
+    registry = FileRegistry()
+    return Codec(registry, Gate(registry))
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """A run, built. `score`: the operator that calls the model, for its timings."""
+
+    config: Config
+    model: TextModel
+    score: Score
+    parts: Parts
+    windows: WindowParts
+    topics: list[TopicSpec]
+
+
+def build(
+    config: Config, partitions: int, observe: Callable[[EngineSpec], Observer] | None = None, replay: bool = False
+) -> Topology:
+    """Build the topology of `config` for an input topic of `partitions`.
+
+    `observe`: given the engine's spec, makes what sees every scored batch (the page's list of posts).
+    `replay`: the input is a file of the past: ids are remembered for as long as it lasts, not for `time.dedupe`.
+
+    Raises:
+        UnknownModel, ManifestInvalid, ConfigInvalid: what was asked for cannot run.
+    """
+    model = load_text_model(config.engine.name)
+    domain = build_domain(config.domain, model.spec)
+    stub = model.spec.name == STUB
+    score = Score(model, domain.tasks, cache=0 if stub else 20_000)
+    chain: list[Operator] = []
+    if config.run.language:
+        chain.append(Language())
+    chain += [Linker(config.domain), score]
+    codec = build_codec()
+    lane = f"{config.input.group}:{config.domain}:{config.topic}"
+    parts = Parts(
+        topic=config.topic,
+        partitions=partitions,
+        group=f"{config.input.group}-score",
+        lane=lane,
+        domain=domain,
+        codec=codec,
+        arrival=Arrival(config.privacy.author_key.encode(), parse_span(config.time.future)),
+        lateness=config.lateness,
+        chain=tuple(chain),
+        dedupe_ms=10**13 if replay else parse_span(config.time.dedupe),
+        near_duplicates=config.run.near_duplicates,
+        observe=None if observe is None else observe(model.spec),
+    )
+    windows = WindowParts(
+        group=f"{config.input.group}-window",
+        domain=domain,
+        codec=codec,
+        lateness=config.lateness,
+        windows=config.window_specs,
+        minimum=config.windows.minimum,
+        model=model.spec.model_id,
+        ontology=ONTOLOGY_VERSION,
+        lane=lane,
+    )
+    topics = engine_topics(config.topic, partitions, parse_span(config.log.retention))
+    return Topology(config, model, score, parts, windows, topics)

@@ -393,5 +393,7 @@ def _restore(db: sqlite3.Connection, group: str, prefix: str) -> dict[str, bytes
 
 def _code(error: sqlite3.Error) -> int | None:
     """SQLite's primary result code; None where what came back is nonsense (raised by Python, or by us)."""
+    if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
+        return sqlite3.SQLITE_MISUSE
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF

@@ -26,7 +26,7 @@ MAX_ENTITIES = 32
 MAX_TAGS = 5
 MAX_NAME = 64
 CACHE = 65_536
-"""Names whose clean form is remembered; beyond it the memory starts anew."""
+"""Given values whose entities are remembered; beyond it the memory starts anew."""
 
 _CASHTAG = re.compile(r"(?<![\w$])\$([A-Za-z]{1,5}(?:\.[ABCKXabckx])?)(?![\w$])")
 _HASHTAG = re.compile(r"(?<![\w#&])#(\w{1,64})")
@@ -41,80 +41,17 @@ def _set(words: str) -> frozenset[str]:
 
 
 _BUSINESS = _set(
-    [
-        "stock",
-        "stocks",
-        "share",
-        "shares",
-        "earnings",
-        "guidance",
-        "revenue",
-        "dividend",
-        "calls",
-        "call",
-        "puts",
-        "options",
-        "bullish",
-        "bearish",
-        "buy",
-        "sell",
-        "buying",
-        "selling",
-        "bought",
-        "sold",
-        "long",
-        "short",
-        "longs",
-        "shorts",
-        "rally",
-        "dip",
-        "dips",
-        "market",
-        "markets",
-        "nasdaq",
-        "dow",
-        "investors",
-        "investor",
-        "analyst",
-        "analysts",
-        "upgrade",
-        "downgrade",
-        "upgraded",
-        "downgraded",
-        "price",
-        "target",
-        "eps",
-        "quarter",
-        "q1",
-        "q2",
-        "q3",
-        "q4",
-        "ipo",
-        "merger",
-        "acquisition",
-        "valuation",
-        "portfolio",
-        "trading",
-        "trader",
-        "traders",
-        "ceo",
-    ]
+    """
+    stock stocks share shares earnings guidance revenue dividend calls call puts options bullish bearish buy sell
+    buying selling bought sold long short longs shorts rally dip dips market markets nasdaq dow investors investor
+    analyst analysts upgrade downgrade upgraded downgraded price target eps quarter q1 q2 q3 q4 ipo merger
+    acquisition valuation portfolio trading trader traders ceo
+    """
 )
-_AFTER = frozenset(
-    [
-        "stock",
-        "stocks",
-        "shares",
-        "share",
-        "earnings",
-        "inc",
-        "corp",
-        "corporation",
-        "options",
-        "calls",
-        "puts",
-        "investors",
-    ]
+_AFTER = _set(
+    """
+    stock stocks shares share earnings inc corp corporation options calls puts investors
+    """
 )
 
 
@@ -200,7 +137,7 @@ def find_tags(text: str) -> list[str]:
 class Linker:
     """Fill `link_rows` and `link_names`. Stateless; each post links to its own entities, then to `all:*`.
 
-    Names are cleaned: no control characters and no `|`, spaces collapsed, at most 64 characters; an empty rest is no entity.
+    Names are cleaned: no control characters and no `|`, spaces collapsed, at most 64 characters; an empty one is none.
     At most 32 entities a post, `all:*` apart; what lies beyond is left out and counted in `capped`.
 
     Args:
@@ -225,7 +162,7 @@ class Linker:
             "social": find_tags,
         }
         self._find = finders[domain]
-        self._clean: dict[str, str] = {}
+        self._given: dict[tuple[str, ...] | str | None, tuple[str, ...]] = {}
         self.capped = 0
 
     async def process(self, batch: PostBatch) -> Emit:
@@ -235,33 +172,33 @@ class Linker:
     def run(self, batch: PostBatch) -> PostBatch:
         """`process` as a plain function."""
         names: list[str] = []
-        counts = np.ones(len(batch), np.int64)
-        clean = self._clean
+        counts: list[int] = []
         columns: dict[str, Sequence[tuple[str, ...] | str | None]]
         columns = {"market": batch.tickers, "crisis": batch.places, "social": batch.events}
-        for k, value in enumerate(columns[self._domain]):
-            # The common case, one given name met before, costs one look-up.
-            name = value[0] if isinstance(value, tuple) and len(value) == 1 else value
-            entity = clean.get(name) if isinstance(name, str) else None
-            if entity:
-                names += (entity, ALL)
-                counts[k] = 2
-                continue
-            own = self._own(value, batch.texts[k])
+        known = self._given.get
+        for value, text in zip(columns[self._domain], batch.texts, strict=True):
+            # What was given before costs one look-up; None is never in there.
+            own = known(value) or self._own(value, text)
             names += own
-            names.append(ALL)
-            counts[k] = len(own) + 1
+            counts.append(len(own))
         rows = np.repeat(np.arange(len(batch), dtype=np.int32), counts)
         return replace(batch, link_rows=rows, link_names=names)
 
     def entities(self, text: str, tickers: tuple[str, ...] | None, place: str | None, event: str | None) -> list[str]:
         """The entities of one post, `all:*` last."""
-        value = {"market": tickers, "crisis": place, "social": event}[self._domain]
-        return [*self._own(value, text), ALL]
+        return list(self._own({"market": tickers, "crisis": place, "social": event}[self._domain], text))
 
-    def _own(self, value: tuple[str, ...] | str | None, text: str) -> list[str]:
-        """Entities of one post without `all:*`: the given ones, or found in `text` where `value` is None."""
-        return self._many(self._find(text) if value is None else (value,) if isinstance(value, str) else value)
+    def _own(self, value: tuple[str, ...] | str | None, text: str) -> tuple[str, ...]:
+        """Entities of one post: the given ones, or found in `text` where `value` is None; `all:*` last."""
+        if value is None:
+            return (*self._many(self._find(text)), ALL)
+        own = (*self._many((value,) if isinstance(value, str) else value), ALL)
+        if len(own) <= MAX_ENTITIES:
+            # Capped lists are not remembered: each use counts in `capped`.
+            if len(self._given) >= CACHE:
+                self._given.clear()
+            self._given[value] = own
+        return own
 
     def _many(self, names: Iterable[str]) -> list[str]:
         own = list(dict.fromkeys(filter(None, map(self._entity, names))))
@@ -272,10 +209,5 @@ class Linker:
 
     def _entity(self, name: str) -> str:
         """`prefix:clean name`, or "" for a name with nothing in it."""
-        entity = self._clean.get(name)
-        if entity is None:
-            if len(self._clean) >= CACHE:
-                self._clean.clear()
-            clean = " ".join(_BAD.sub(" ", name).split())[:MAX_NAME].strip()
-            entity = self._clean[name] = self._prefix + clean if clean else ""
-        return entity
+        clean = " ".join(_BAD.sub(" ", name).split())[:MAX_NAME].strip()
+        return self._prefix + clean if clean else ""

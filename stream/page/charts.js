@@ -46,6 +46,7 @@ export class Chart {
     this.focus = null;
     this.plot = null;
     this.settledUntil = null;
+    this.reach = 0;
     this.node = el("section", "card chart");
     this.node.dataset.group = group;
     this.build();
@@ -66,9 +67,11 @@ export class Chart {
     this.frame.setAttribute("aria-label", `${this.look.title} over time. Left and right arrow keys read the values.`);
     this.tip = el("div", "tip");
     this.tip.hidden = true;
+    this.none = el("p", "chart-none");
+    this.none.hidden = true;
     this.said = el("p", "hidden");
     this.said.setAttribute("aria-live", "polite");
-    this.frame.append(this.tip, this.said);
+    this.frame.append(this.none, this.tip, this.said);
     this.key = el("p", "key");
     this.key.append(el("span", "key-line", "final"), el("span", "key-dash", "provisional"), el("span", "key-band", "interval"));
     this.details = el("details", "rows");
@@ -120,9 +123,9 @@ export class Chart {
       padding: [10, this.wide() ? 92 : 10, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false }, sync: { key: "affect" } },
-      scales: { x: { time: true }, y: { range: (_, lo, hi) => this.range(lo, hi) } },
+      scales: { x: { time: true }, y: { range: () => this.range() } },
       axes: [
-        { ...axis, space: 70, values: axisTimes },
+        { ...axis, size: 28, space: 70, values: axisTimes },
         { ...axis, size: 52, values: (_, splits) => splits.map(kind.axis) },
       ],
       series: [{}, ...this.signals.flatMap((signal) => this.lines(signal))],
@@ -159,7 +162,9 @@ export class Chart {
     const at = new Map(times.map((t, k) => [Math.round(t * 1000), k]));
     const columns = [times];
     this.settledUntil = null;
+    this.reach = 0;
     for (const signal of this.signals) {
+      const shown = !this.hidden.has(signal);
       const [lo, hi, final, open] = Array.from({ length: PER_SIGNAL }, () => new Array(times.length).fill(null));
       let before = null;
       for (const row of this.store.rows(signal)) {
@@ -171,19 +176,19 @@ export class Chart {
         if (settled) this.settledUntil = Math.max(this.settledUntil ?? 0, row.window_end);
         if (!settled && before === k - 1) open[k - 1] = final[k - 1]; // the dashed line starts where the solid one ends
         before = settled ? k : null;
+        // a window that has just opened has a very wide interval: it may leave the frame, not squeeze the rest
+        const parts = settled ? [row.value, row.lo, row.hi] : [row.value];
+        if (shown) for (const v of parts) this.reach = Math.max(this.reach, Math.abs(v ?? 0));
       }
       columns.push(lo, hi, final, open);
     }
     return columns;
   }
 
-  range(lo, hi) {
+  range() {
     const { min, max, least } = this.look.kind;
-    if (min === -1) {
-      const reach = Math.min(1, Math.max(least, Math.abs(lo ?? 0), Math.abs(hi ?? 0)) * 1.12);
-      return [-reach, reach];
-    }
-    return [0, Math.min(max, Math.max(least, (hi ?? 0) * 1.12))];
+    const top = Math.min(max, Math.max(least, this.reach * 1.08));
+    return [min === -1 ? -top : 0, top];
   }
 
   height() {
@@ -257,6 +262,7 @@ export class Chart {
     }
     ctx.save();
     ctx.font = `600 ${11.5 * ratio}px ${cssVar("--font")}`;
+    ctx.textAlign = "left";
     ctx.textBaseline = "middle";
     for (const { signal, y } of ends) {
       ctx.globalAlpha = this.focus === null || this.focus === signal ? 1 : 0.3;
@@ -267,6 +273,10 @@ export class Chart {
   }
 
   fillChips() {
+    const shown = this.signals.filter((s) => !this.hidden.has(s));
+    const some = shown.some((s) => this.store.rows(s).some((row) => row.value !== null));
+    this.none.hidden = some;
+    this.none.textContent = shown.length === 0 ? "Choose a signal above." : "Too few posts in every window here to give a value.";
     if (this.chips.childElementCount !== this.signals.length || this.chipsFor !== this.signals.join()) {
       this.chipsFor = this.signals.join();
       this.chips.replaceChildren(...this.signals.map((signal) => this.chip(signal)));

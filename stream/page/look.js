@@ -29,7 +29,7 @@ export const TYPE_ORDER = ["all", "ticker", "place", "topic", "room"];
 // Kinds of value: how to print one, and how far a chart's axis may reach.
 const KINDS = {
   share: { text: (v) => `${(v * 100).toFixed(1)}${NBSP}%`, span: (a, b) => `${(a * 100).toFixed(1)}${DASH}${(b * 100).toFixed(1)}${NBSP}%`, min: 0, max: 1, least: 0.05, axis: (v) => `${+(v * 100).toFixed(1)}${THIN}%` },
-  per10k: { text: (v) => grouped(v * 10000, 1), span: (a, b) => `${grouped(a * 10000, 1)}${DASH}${grouped(b * 10000, 1)}`, min: 0, max: 1, least: 0.005, axis: (v) => grouped(v * 10000, 0) },
+  per10k: { text: (v) => rate(v), span: (a, b) => `${rate(a)}${DASH}${rate(b)}`, min: 0, max: 1, least: 0.005, axis: (v) => grouped(v * 10000, 0) },
   bipolar: { text: (v) => signed(v), span: (a, b) => `${signed(a)} to ${signed(b)}`, min: -1, max: 1, least: 0.2, axis: (v) => signed(v) },
   unit: { text: (v) => v.toFixed(2), span: (a, b) => `${a.toFixed(2)}${DASH}${b.toFixed(2)}`, min: 0, max: 1, least: 0.1, axis: (v) => String(+v.toFixed(2)) },
   number: { text: (v) => grouped(v, v < 100 ? 1 : 0), span: (a, b) => `${grouped(a, 1)}${DASH}${grouped(b, 1)}`, min: 0, max: Infinity, least: 1, axis: (v) => grouped(v, 0) },
@@ -55,6 +55,9 @@ export function grouped(v, digits = 0) {
   const text = whole.replace(/\B(?=(\d{3})+$)/g, THIN);
   return (v < 0 ? MINUS : "") + (rest === undefined ? text : `${text}.${rest}`);
 }
+
+/** A share as a count per 10 000; a digit after the point only where it says something. */
+const rate = (v) => grouped(v * 10000, v * 10000 < 99.95 ? 1 : 0);
 
 function words(name) {
   const text = LABELS[name] ?? name.replaceAll("_", " ");

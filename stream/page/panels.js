@@ -98,14 +98,19 @@ function tile(store, signal, lead, minN) {
   }
   value.append(el("span", "num", look.kind.text(row.value)));
   if (look.group === "needs") value.append(" ", el("span", "unit", "per 10\u202f000"));
-  const interval = row.lo === null || row.hi === null ? "no interval" : look.kind.span(row.lo, row.hi);
   const sub = el("p", "tile-n", size(row));
   if (row.status === "revised") sub.append(" · ", el("span", "tag", `revised ${row.revision}×`));
-  node.append(value, whisker(look.kind, row, colourOf(signal)), el("p", "tile-span", interval), sub);
+  node.append(value);
+  if (row.lo !== null && row.hi !== null) {
+    const span = el("p", "tile-span", "interval ");
+    span.append(el("span", "", look.kind.span(row.lo, row.hi)));
+    node.append(whisker(look.kind, row, colourOf(signal)), span);
+  }
+  node.append(sub);
   return node;
 }
 
-/** All shares of the newest final window, as bars with their interval, in a fixed order so that eyes find them again. */
+/** All shares of the newest final window, as bars with their interval. Emotions keep their order, needs are ranked. */
 export function drawBars(box, store, groups, minN) {
   const group = groups.has("emotions") ? "emotions" : "needs";
   const signals = groups.get(group) ?? [];
@@ -116,6 +121,7 @@ export function drawBars(box, store, groups, minN) {
   document.getElementById("mix-title").textContent = `${look.title}, latest final window`;
   document.getElementById("mix-sub").textContent = row === null ? "none yet" : size(row);
   const rows = signals.map((s) => [s, store.settled(s)]);
+  if (group === "needs") rows.sort(([, a], [, b]) => (b?.value ?? -1) - (a?.value ?? -1));
   const top = Math.max(look.kind.least, ...rows.map(([, r]) => r?.hi ?? r?.value ?? 0));
   box.replaceChildren(...rows.map(([signal, r]) => bar(signal, r, top, minN)));
 }

@@ -62,7 +62,7 @@ export class Picker {
         head.className = "group";
         head.role = "presentation";
         head.textContent = types;
-        this.list.append(head);
+        if (look.type !== "all") this.list.append(head);
       }
       this.list.append(this.option(entity, look.name, n));
     }

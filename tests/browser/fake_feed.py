@@ -22,15 +22,29 @@ STEP_MS = 10_000
 WINDOWS_MS = (60_000, 300_000, 3_600_000, 86_400_000)
 MIN_N = 20
 
-EMOTIONS = {"neutral": 0.46, "joy": 0.2, "fear": 0.11, "sadness": 0.08, "anger": 0.07, "surprise": 0.05, "disgust": 0.03}
+EMOTIONS = {
+    "neutral": 0.46,
+    "joy": 0.2,
+    "fear": 0.11,
+    "sadness": 0.08,
+    "anger": 0.07,
+    "surprise": 0.05,
+    "disgust": 0.03,
+}
 NEEDS = {
-    "water": 0.034, "food": 0.028, "shelter": 0.041, "medical_help": 0.022, "medical_products": 0.008, "clothing": 0.006,
-    "transport": 0.012, "electricity": 0.03, "search_and_rescue": 0.017, "security": 0.004, "missing_people": 0.009,
+    "water": 0.034, "food": 0.028, "shelter": 0.041, "medical_help": 0.022, "medical_products": 0.008,
+    "clothing": 0.006, "transport": 0.012, "electricity": 0.03, "search_and_rescue": 0.017, "security": 0.004, "missing_people": 0.009,
     "money": 0.011, "tools": 0.003,
 }  # fmt: skip
 WORLDS = {
     "market": {"ticker:AAPL": 90, "ticker:TSLA": 70, "ticker:NVDA": 64, "ticker:GME": 40, "ticker:KO": 4, "all:*": 300},
-    "crisis": {"place:Houston": 60, "place:Galveston": 34, "place:Port Arthur": 9, "place:Corpus Christi": 3, "all:*": 190},
+    "crisis": {
+        "place:Houston": 60,
+        "place:Galveston": 34,
+        "place:Port Arthur": 9,
+        "place:Corpus Christi": 3,
+        "all:*": 190,
+    },
     "social": {"topic:launch": 80, "topic:outage": 36, "topic:support": 8, "all:*": 160},
 }
 TEXTS = {
@@ -64,7 +78,7 @@ def mood(t_s: float, entity: str) -> float:
     phase = (hash_of(entity) % 628) / 100
     wave = 0.45 * math.sin(t_s / 900 + phase) + 0.2 * math.sin(t_s / 210 + 2 * phase)
     since = (t_s + 1_500) % 5_400 - 2_400
-    panic = -0.9 * math.exp(-since / 700) if since > 0 else 0.0
+    panic = -0.9 * (1 - math.exp(-since / 90)) * math.exp(-since / 700) if since > 0 else 0.0
     return max(-1.0, min(1.0, wave + panic))
 
 
@@ -85,11 +99,11 @@ def values(domain: str, entity: str, t_s: float, rng: random.Random, n: int) -> 
     found: dict[str, tuple[float, float, float]] = {}
 
     def share(name: str, p: float) -> None:
-        p = min(0.97, max(0.001, p * (1 + 0.8 * noise * rng.gauss(0, 1))))
+        p = min(0.97, max(0.001, p * (1 + 0.25 * noise * rng.gauss(0, 1))))
         found[f"{domain}.{name}"] = (p, *wilson(p, max(n, 1)))
 
     def bipolar(name: str, v: float) -> None:
-        v = max(-0.98, min(0.98, v + 0.3 * noise * rng.gauss(0, 1)))
+        v = max(-0.98, min(0.98, v + 0.1 * noise * rng.gauss(0, 1)))
         half = 1.5 * noise * math.sqrt(1 - v * v) * 0.5
         found[f"{domain}.{name}"] = (v, max(-1, v - half), min(1, v + half))
 
@@ -123,7 +137,7 @@ def rows(domain: str, end_ms: int, now_ms: int, rng: random.Random) -> list[Sign
         for size in WINDOWS_MS:
             filled = max(0.0, min(1.0, 1 - (end_ms - now_ms) / size))
             swing = 1 + 0.5 * abs(mood(end_ms / 1_000, entity))
-            n = int(base * (size / 60_000) ** 0.9 * swing * filled * rng.uniform(0.85, 1.15))
+            n = int(base * (size / 60_000) ** 0.9 * swing * filled * rng.uniform(0.95, 1.05))
             if n == 0:
                 continue
             status: Status = "final" if end_ms <= now_ms else "provisional"
@@ -156,9 +170,7 @@ def rows(domain: str, end_ms: int, now_ms: int, rng: random.Random) -> list[Sign
 def posts(domain: str, entity: str, now_ms: int, rng: random.Random) -> list[SpotPost]:
     label, text = rng.choice(TEXTS[domain])
     score = round(rng.uniform(0.55, 0.97), 4)
-    return [
-        SpotPost(time_ms=now_ms, text_masked=text, label=label, score=score, repost=rng.random() < 0.15, lang="en")
-    ]
+    return [SpotPost(time_ms=now_ms, text_masked=text, label=label, score=score, repost=rng.random() < 0.15, lang="en")]
 
 
 def fill(feed: Feed, domain: str, until_ms: int, steps: int, rng: random.Random) -> None:
@@ -181,7 +193,7 @@ def ops(domain: str, started: float, consumed: int, now_ms: int, rng: random.Ran
         rate_per_s=rng.uniform(380, 460), consumed=consumed, applied=applied, duplicate=duplicate, late=late,
         rejected=rejected, in_flight=in_flight, lag=rng.randrange(0, 40), watermark_ms=now_ms - 4_000,
         watermark_delay_s=rng.uniform(3.2, 5.1), rows=consumed // 9, partitions=4, engine="hashed",
-        model="hashed-bag@7c1f02ab", engine_reason="no GPU found, so TensorRT was not tried; ONNX Runtime is not installed",
+        model="hashed-bag@7c1f02ab", engine_reason="no GPU found, so no TensorRT; ONNX Runtime is not installed",
         domain=domain, uptime_s=time.monotonic() - started, ready=True, problem=None,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A model on disk: `<zoo>/<name>/manifest.json` beside its weights file, checked by sha256 before a byte of it is parsed."""
+"""A model on disk: `<zoo>/<name>/manifest.json` beside its weights, checked by sha256 before they are parsed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class DataSource(msgspec.Struct, frozen=True):
-    """A data set the model was trained on. `licence`: as stated by the mirror, in its words. `rows`: training rows used."""
+    """A data set the model was trained on. `licence`: as stated by the mirror. `rows`: training rows used."""
 
     name: str
     licence: str

@@ -1,4 +1,4 @@
-"""How good a head is: the task's metric with a 95 % bootstrap interval, a table per label, and the calibration error."""
+"""How good a head is: the task's metric with a 95 % bootstrap interval, a table per label, the calibration error."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def evaluate(spec: TaskSpec, truth: NDArray[np.float32], decided: NDArray[np.boo
 def calibration_error(spec: TaskSpec, truth: NDArray[np.float32], probability: F64) -> float:
     """Expected calibration error over 15 equal bins (Guo et al. 2017).
 
-    `single`: the probability of the most probable label against how often it is right. `multi`: every label's probability
-    against how often it holds, over all known cells.
+    `single`: the probability of the most probable label against how often it is right. `multi`: every label's
+    probability against how often it holds, over all known cells.
     """
     if spec.kind == "single":
         top = probability.argmax(1)
@@ -115,17 +115,21 @@ def _metric(spec: TaskSpec, metric: MetricName, cells: F64, support: F64, rows: 
     hits, truths, said = cells[:, :n], cells[:, n : 2 * n], cells[:, 2 * n :]
     present = support > 0
     if metric == "accuracy":
-        return hits.sum(1) / rows
+        accuracy: F64 = hits.sum(1) / rows
+        return accuracy
     if metric == "average_recall":
-        return (hits / np.maximum(truths, 1.0))[:, present].mean(1)
+        recall: F64 = (hits / np.maximum(truths, 1.0))[:, present].mean(1)
+        return recall
     if metric == "need_micro_f1":
         at = [spec.labels.index(name) for name in NEED_LABELS]
         return _f1(hits[:, at].sum(1), truths[:, at].sum(1), said[:, at].sum(1))
-    return _f1(hits, truths, said)[:, present].mean(1)
+    macro: F64 = _f1(hits, truths, said)[:, present].mean(1)
+    return macro
 
 
 def _f1(hits: F64, truths: F64, said: F64) -> F64:
-    return 2.0 * hits / np.maximum(truths + said, 1.0)
+    f1: F64 = 2.0 * hits / np.maximum(truths + said, 1.0)
+    return f1
 
 
 def _table(spec: TaskSpec, whole: F64) -> tuple[LabelScore, ...]:

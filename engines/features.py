@@ -8,8 +8,9 @@ Cleaning, in this order (training and serving share it, so it is part of the mod
 Tokens: runs of letters/digits (an apostrophe between two of them stays inside), runs of punctuation (`:)`, `!!!`),
 and every emoji or symbol by itself. Character n-grams stay inside ` token ` (with one blank each side).
 
-Everything after the regular expressions is numpy over one code-point buffer for the whole batch: prefix polynomial hashes mod
-2^64, so the hash of any substring is two look-ups, whatever its length and wherever it lies. A row's buckets depend on its text alone.
+Everything after the regular expressions is numpy over one code-point buffer for the whole batch: prefix polynomial
+hashes mod 2^64, so the hash of any substring is two look-ups, whatever its length and wherever it lies. A row's buckets
+depend on its text alone.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
 
 MAX_CHARS = 4096
-"""Code points read of each text: bounds time and memory, and keeps integer sums exact in float32 (13k features x 127 < 2^24)."""
+"""Code points read of each text: bounds time and memory, and keeps sums exact (21k features x 127 < 2^24)."""
 
 _STEP_CHARS = 200_000  # texts are hashed in runs of about this many characters: the power table stays in the cache
 _NGRAMS = (3, 4, 5)
@@ -55,7 +56,7 @@ def featurize(texts: Sequence[str], bits: int) -> TensorBatch:
 
     Returns:
         `buckets`: int32 [features], each in [0, 2^bits); `offsets`: int64 [rows + 1], row i owns
-        `buckets[offsets[i]:offsets[i + 1]]` (empty for a text without a token). A feature occurring twice is there twice.
+        `buckets[offsets[i]:offsets[i + 1]]` (empty for a text without a token); a repeated feature repeats.
     """
     parts = [_bag(run, bits) for run in _runs(texts)]
     if not parts:
@@ -186,7 +187,7 @@ def _fold(code: I64, kind: U8) -> tuple[I64, U8]:
 
 
 def _prefix_hashes(chars: U64) -> tuple[U64, U64]:
-    """h with h[j] - h[i] = sum of (chars[k] + 1) * BASE^k for i <= k < j, and the inverse powers that shift it to k = 0."""
+    """h with h[j] - h[i] = sum of (chars[k] + 1) * BASE^k for i <= k < j, and the powers that shift it to k = 0."""
     size = 1 << max(18, len(chars).bit_length())
     powers, inverse = _powers(size)
     hashes = np.zeros(len(chars) + 1, np.uint64)

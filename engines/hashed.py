@@ -1,12 +1,13 @@
-"""The hashed bag: an int8 embedding bag and two small layers, in integers, so that no neighbour and no machine changes a digit.
+"""The hashed bag: an int8 embedding bag and two small layers, in integers: no neighbour and no machine changes a digit.
 
     sums   = counts @ table                       int8 table, exact integer sums in float32 (below 2^24)
     bag    = quantise(sums * scale / sqrt(n))     n = features of the row
-    hidden = quantise(relu(bag @ middle))         int16 weights, int16 activations, exact integer sums in float64 (< 2^53)
+    hidden = quantise(relu(bag @ middle))         int16 weights and activations, exact sums in float64 (< 2^53)
     logits = bag @ direct + hidden @ deep + bias
 
-Matrix products only ever add integers, which float64 does exactly in any order (BLAS, threads and batch size do not matter);
-all other steps are elementwise IEEE operations (multiply, divide, square root, round half even), the same everywhere.
+Matrix products only ever add integers, which float64 does exactly in any order (BLAS, threads and batch size do not
+matter); all other steps are elementwise IEEE operations (multiply, divide, square root, round half even), the same
+everywhere.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class HashedEngine:
         buckets, offsets = batch.tensors["buckets"], batch.tensors["offsets"]
         if offsets.shape != (batch.rows + 1,) or offsets.dtype != np.int64:
             raise ShapeMismatch(
-                f"engine {self.spec.name!r}: 'offsets' expected int64[{batch.rows + 1}], got {offsets.dtype}{list(offsets.shape)}"
+                f"engine {self.spec.name!r}: 'offsets' expected int64[{batch.rows + 1}],"
+                f" got {offsets.dtype}{list(offsets.shape)}"
             )
         if buckets.ndim != 1 or buckets.dtype != np.int32:
             raise ShapeMismatch(

@@ -1,7 +1,7 @@
-"""From logits to calibrated probabilities in millionths, and from those to decided labels: the same digits on every machine.
+"""From logits to calibrated probabilities in millionths, and on to decided labels: the same digits on every machine.
 
-`np.exp` differs in the last place between processors and between the vector and scalar paths of one call. This module's
-exponential is made of multiply, add and round only, each an exact IEEE operation, so the integers it ends in never differ.
+`np.exp` differs in the last place between processors and between the vector and scalar paths of one call. The
+exponential here is made of multiply, add and round only, each an exact IEEE operation, so the integers never differ.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ for _k in range(1, 15):
 
 
 def probabilities(head: HeadSpec, logits: F64) -> F64:
-    """`softmax(logits / T)` for a `single` head, `sigmoid(logits / T)` for a `multi` one; a `probability` head's as they are.
+    """`softmax(logits / T)` for a `single` head, `sigmoid(logits / T)` for `multi`; a `probability` head's as they are.
 
     Args:
         logits: float64 [rows, len(head.labels)].
@@ -57,10 +57,11 @@ def millionths(head: HeadSpec, logits: F64) -> NDArray[np.int32]:
 def decided(head: HeadSpec, micro: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Which labels hold, bool [rows, labels].
 
-    `single`: the most probable label, the first of equals. `multi`: every label at or above its threshold (0.5 where none).
+    `single`: the most probable label, the first of equals. `multi`: every label at or above its threshold (or 0.5).
     """
     if head.kind == "single":
-        return np.arange(len(head.labels)) == micro.argmax(axis=1)[:, None]
+        best: NDArray[np.bool_] = np.arange(len(head.labels)) == micro.argmax(axis=1)[:, None]
+        return best
     limits = head.thresholds or (0.5,) * len(head.labels)
     return micro >= np.array([round(x * MILLION) for x in limits], np.int32)
 

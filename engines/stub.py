@@ -1,4 +1,4 @@
-"""The engine `stub`: every text scores crc32(utf-8 text) % 1000 / 1000. It measures the stream alone, and makes oracles trivial."""
+"""The engine `stub`: every text scores crc32(utf-8 text) % 1000 / 1000: the stream alone is measured."""
 
 from __future__ import annotations
 

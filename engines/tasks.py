@@ -1,4 +1,4 @@
-"""What each text task is: its labels, the data set it is trained and scored on, and how a row of that set says the truth.
+"""What each text task is: its labels, the data set it is trained and scored on, and how a row of it says the truth.
 
 Label strings and their order are those of `ontology/label_map.csv`; rows are read as they lie in `shared/data/text`.
 """
@@ -15,7 +15,21 @@ from engines.errors import UnknownModel
 Row = Mapping[str, object]
 MetricName = Literal["macro_f1", "need_micro_f1", "average_recall", "accuracy"]
 
-NEED_LABELS = ["medical_help", "medical_products", "search_and_rescue", "security", "water", "food", "shelter", "clothing", "money", "missing_people", "transport", "electricity", "tools"]
+NEED_LABELS = (
+    "medical_help",
+    "medical_products",
+    "search_and_rescue",
+    "security",
+    "water",
+    "food",
+    "shelter",
+    "clothing",
+    "money",
+    "missing_people",
+    "transport",
+    "electricity",
+    "tools",
+)
 """The labels of `disaster_message` that are need classes in `label_map.csv`."""
 
 
@@ -59,13 +73,40 @@ TASKS: tuple[TaskSpec, ...] = (
     TaskSpec(
         "goemotions28",
         "multi",
-        tuple(
-            ["admiration", "amusement", "anger", "annoyance", "approval", "caring", "confusion", "curiosity", "desire", "disappointment", "disapproval", "disgust", "embarrassment", "excitement", "fear", "gratitude", "grief", "joy", "love", "nervousness", "optimism", "pride", "realization", "relief", "remorse", "sadness", "surprise", "neutral"]
+        (
+            "admiration",
+            "amusement",
+            "anger",
+            "annoyance",
+            "approval",
+            "caring",
+            "confusion",
+            "curiosity",
+            "desire",
+            "disappointment",
+            "disapproval",
+            "disgust",
+            "embarrassment",
+            "excitement",
+            "fear",
+            "gratitude",
+            "grief",
+            "joy",
+            "love",
+            "nervousness",
+            "optimism",
+            "pride",
+            "realization",
+            "relief",
+            "remorse",
+            "sadness",
+            "surprise",
+            "neutral",
         ),
         "goemotions",
         "labels",
         ("macro_f1",),
-        "macro-F1 0.46, BERT-base, whole official test split (Demszky et al. 2020; figure as given in INDEX.md, from memory)",
+        "macro-F1 0.46, BERT-base, whole official test split (Demszky et al. 2020; as given in INDEX.md, from memory)",
     ),
     TaskSpec(
         "sentiment3",
@@ -97,14 +138,49 @@ TASKS: tuple[TaskSpec, ...] = (
     TaskSpec(
         "disaster_message",
         "multi",
-        tuple(
-            ["related", "request", "offer", "aid_related", "medical_help", "medical_products", "search_and_rescue", "security", "military", "child_alone", "water", "food", "shelter", "clothing", "money", "missing_people", "refugees", "death", "other_aid", "infrastructure_related", "transport", "buildings", "electricity", "tools", "hospitals", "shops", "aid_centers", "other_infrastructure", "weather_related", "floods", "storm", "fire", "earthquake", "cold", "other_weather", "direct_report"]
+        (
+            "related",
+            "request",
+            "offer",
+            "aid_related",
+            "medical_help",
+            "medical_products",
+            "search_and_rescue",
+            "security",
+            "military",
+            "child_alone",
+            "water",
+            "food",
+            "shelter",
+            "clothing",
+            "money",
+            "missing_people",
+            "refugees",
+            "death",
+            "other_aid",
+            "infrastructure_related",
+            "transport",
+            "buildings",
+            "electricity",
+            "tools",
+            "hospitals",
+            "shops",
+            "aid_centers",
+            "other_infrastructure",
+            "weather_related",
+            "floods",
+            "storm",
+            "fire",
+            "earthquake",
+            "cold",
+            "other_weather",
+            "direct_report",
         ),
         "disaster_response_messages",
         "labels",
         ("need_micro_f1", "macro_f1"),
-        "no headline figure; tf-idf + logistic regression on the same rows, six categories: macro-F1 0.66, micro-F1 0.72"
-        " (INDEX.md)",
+        "no headline figure; tf-idf + logistic regression on the same rows, six other categories: macro-F1 0.66,"
+        " micro-F1 0.72 (INDEX.md)",
     ),
     TaskSpec(
         "crisis_info6",

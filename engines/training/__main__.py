@@ -34,7 +34,8 @@ LICENCES = {
     "goemotions": "Apache-2.0 (mirror repository licence); the data carry CC BY 4.0 in the original",
     "semeval2017_task4a": "MIT (mirror repository licence); data terms of the task: not stated",
     "emtract_stocktwits": "MIT (repository licence)",
-    "twitter_financial_news": "mirror: not stated; data set card of the original (zeroshot/twitter-financial-news-sentiment): MIT",
+    "twitter_financial_news": "mirror: not stated; the original's data set card"
+    " (zeroshot/twitter-financial-news-sentiment): MIT",
     "disaster_response_messages": "CC BY 4.0 (rmunro repository); the mirror of the training rows states none",
     "crisislex_t26": "MIT (repository licence)",
 }
@@ -48,14 +49,15 @@ SOURCES = {
     "crisislex_t26": "sajao/CrisisLex@d67cddd5; Olteanu et al. 2015",
 }
 INTENDED = (
-    "Shares of emotions, market stance and relief needs over many posts (rolling signals), in English. Scores of one post are"
-    " weak evidence; they are meant to be averaged, with the interval the signal rows carry."
+    "Shares of emotions, market stance and relief needs over many posts (rolling signals), in English. Scores of one"
+    " post are weak evidence; they are meant to be averaged, with the interval the signal rows carry."
 )
 LIMITS = (
-    "A bag of words, word pairs and character n-grams: no word order beyond pairs, no irony, little negation, no context. English"
-    " only (crisislex_t26 has some Spanish, Italian, Portuguese, Tagalog). Labels come from crowd or expert raters of Reddit,"
-    " Twitter, StockTwits and SMS of 2010-2020 and carry their bias. Rare labels are poor (see the tables); `child_alone` never"
-    " occurs in the data and `offer` has 7 training rows: neither is usable. Not for judging a person."
+    "A bag of words, word pairs and character n-grams: no word order beyond pairs, no irony, little negation, no"
+    " context. English only (crisislex_t26 has some Spanish, Italian, Portuguese, Tagalog). Labels come from crowd or"
+    " expert raters of Reddit, Twitter, StockTwits and SMS of 2010-2020 and carry their bias. Rare labels are poor (see"
+    " the tables); `child_alone` never occurs in the data and `offer` has 7 training rows: neither is usable. Not for"
+    " judging a person."
 )
 BALANCE = {"sentiment3": 1.0, "emtract7": 0.5, "bullbear3": 0.5, "crisis_info6": 0.5}
 """Class weights are prior^-BALANCE: average recall asks for even classes, the others for something between."""

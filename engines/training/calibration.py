@@ -14,7 +14,7 @@ _RESAMPLES = 40
 
 
 def fit_head(spec: TaskSpec, logits: F64, truth: NDArray[np.float32]) -> tuple[HeadSpec, float, float]:
-    """(head with temperature and thresholds, dev calibration error before, after). `logits` are of the integer engine."""
+    """(head with temperature and thresholds, dev calibration error before, after) from the integer engine's logits."""
     raw = HeadSpec(spec.task, spec.kind, spec.labels)
     temperature = _temperature(raw, logits, truth)
     head = HeadSpec(spec.task, spec.kind, spec.labels, temperature)
@@ -40,7 +40,7 @@ def _nll(head: HeadSpec, logits: F64, truth: NDArray[np.float32]) -> float:
 
 
 def _threshold(p: F64, truth: NDArray[np.float32]) -> float:
-    """The threshold with the best F1, averaged over bootstrap resamples of dev (a single maximum is luck for rare labels)."""
+    """The threshold with the best F1, averaged over bootstrap resamples (one maximum is luck for rare labels)."""
     known = truth >= 0
     p, true = p[known], truth[known] > 0
     if not true.any():

@@ -1,4 +1,4 @@
-"""Reads the training, dev and test rows of the six data sets, and keeps every dev and test text of every set out of training."""
+"""Reads the rows of the six data sets, and keeps every dev and test text of every set out of training."""
 
 from __future__ import annotations
 

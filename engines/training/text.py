@@ -1,4 +1,4 @@
-"""The hashed bag in torch: a shared embedding bag, one hidden layer and six linear heads, trained together and cut to integers."""
+"""The hashed bag in torch: a shared embedding bag, one hidden layer and six linear heads, then cut to integers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class HeadLoss:
-    """Loss of one head: columns [start, stop) of the outputs; `weights` float32 per label; `scale` of this head in the sum."""
+    """Loss of one head: columns [start, stop) of the outputs; `weights`: float32 per label; `scale`: its share."""
 
     start: int
     stop: int
@@ -66,7 +66,7 @@ class HeadLoss:
     scale: float
 
 
-class BagNet(nn.Module):
+class BagNet(nn.Module):  # type: ignore[misc]
     """counts -> logits of all heads, one after another."""
 
     def __init__(self, recipe: Recipe, outputs: int) -> None:
@@ -201,7 +201,7 @@ def _peaks(net: BagNet, examples: Examples) -> tuple[float, float]:
 
 
 def _columns(weights: NDArray[np.float64], top: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(integers within +-top, step per column). The int8 table clips the rarest extremes: 6 deviations span the range."""
+    """(integers within +-top, step per column). The int8 table clips rare extremes: 6 deviations span the range."""
     peak = np.abs(weights).max(0)
     if top == 127:
         peak = np.minimum(peak, 6.0 * weights.std(0))

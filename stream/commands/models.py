@@ -1,0 +1,253 @@
+"""`affect score`, `affect eval`, `affect models`: what the models say, how good they are, and what they are."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, Literal
+
+import msgspec
+import numpy as np
+from tqdm import tqdm
+
+from engines.artefacts import Manifest, read_manifest, read_weights
+from engines.base import HeadSpec, TextModel
+from engines.errors import UnknownModel
+from engines.evaluate import Evaluation, evaluate
+from engines.load import ALIASES, list_models, load_text_model
+from engines.probability import decided, millionths, probabilities
+from engines.tasks import TASKS, TaskSpec, task_spec
+from operators.calibrate import Calibrate
+from operators.ontology import PRIMARIES, Ontology
+from operators.records import I32, MICRO
+from stream.errors import UsageError
+
+BATCH = 1024
+"""Rows scored at a time: a few megabytes, and the engine is at its fastest."""
+PARROTT = "parrott"
+_BASE = "goemotions28"
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the three verbs."""
+    score = subparsers.add_parser("score", help="score texts: JSON lines in, calibrated probabilities out")
+    score.add_argument("--task", required=True, help=f"one of {', '.join(t.task for t in TASKS)}, {PARROTT}")
+    score.add_argument("--input", type=Path, help='.jsonl[.gz] with {"id","text"} a line; default: standard input')
+    score.add_argument("--engine", default="auto", help="auto, hashed, stub or a model of the zoo (default: auto)")
+    score.set_defaults(run=run_score)
+    measure = subparsers.add_parser("eval", help="measure a head on labelled rows, with a 95 %% interval")
+    measure.add_argument("--task", required=True, help="a task, or all")
+    measure.add_argument(
+        "--data", type=Path, help=".jsonl[.gz] rows as in shared/data/text; default: the public test half"
+    )
+    measure.add_argument("--engine", default="auto", help="as for score")
+    measure.add_argument("--json", action="store_true", help="one JSON object a task")
+    measure.set_defaults(run=run_eval)
+    models = subparsers.add_parser("models", help="list the models, or show one: heads, metrics, licences, sha256")
+    models.add_argument("action", nargs="?", choices=("list", "show"), default="list")
+    models.add_argument("name", nargs="?", help="model to show")
+    models.add_argument("--json", action="store_true", help="JSON")
+    models.set_defaults(run=run_models)
+
+
+def run_score(args: argparse.Namespace) -> int:
+    """Score every line, in input order, a batch at a time."""
+    model = _load(args.engine)
+    base = _BASE if args.task == PARROTT else args.task
+    head = _head(model, base)
+    calibrate = Calibrate()
+    with _lines(args.input) as lines:
+        rows = _texts(lines, _name(args.input))
+        for batch in _batches(tqdm(rows, unit="row", disable=not sys.stderr.isatty() or args.input is None)):
+            micro = calibrate.calibrate(model.spec, model.logits([text for _, text in batch]), [base])[base]
+            labels, values, chosen = (head.labels, micro, calibrate.decide(head, micro))
+            if args.task == PARROTT:
+                labels, values, chosen = _parrott(head, micro)
+            out = (
+                {"id": key, "scores": dict(zip(labels, row, strict=True)), "labels": names}
+                for (key, _), row, names in zip(batch, (values / MICRO).tolist(), chosen, strict=True)
+            )
+            sys.stdout.write("".join(msgspec.json.encode(row).decode() + "\n" for row in out))
+            sys.stdout.flush()
+    return 0
+
+
+def run_eval(args: argparse.Namespace) -> int:
+    """Print the task's metric with its interval, the published figure beside it, and a table per label."""
+    specs = TASKS if args.task == "all" else (task_spec(args.task),)
+    if args.task == "all" and args.data is not None:
+        raise UsageError("affect eval: --data names the rows of one task; give --task NAME, or drop --data")
+    model = _load(args.engine)
+    for spec in specs:
+        path = args.data if args.data is not None else _public_half(spec)
+        found, skipped = _evaluate(model, spec, path)
+        if args.json:
+            report = {"model": model.spec.model_id, "data": str(path), "skipped": skipped, **msgspec.to_builtins(found)}
+            print(msgspec.json.encode(report).decode())
+        else:
+            _print_evaluation(found, f"{model.spec.model_id} on {path}", skipped)
+    return 0
+
+
+def run_models(args: argparse.Namespace) -> int:
+    """List the zoo, or show one manifest after checking the weights against it."""
+    if args.action == "list":
+        if args.name is not None:
+            raise UsageError(f"affect models list takes no name; did you mean: affect models show {args.name}")
+        for manifest in list_models():
+            if args.json:
+                print(msgspec.json.encode(manifest).decode())
+            else:
+                heads = ", ".join(h.task for h in manifest.heads)
+                print(f"{manifest.name}@{manifest.version}  {manifest.backend}  heads: {heads}")
+        return 0
+    if args.name is None:
+        raise UsageError(f"affect models show: give a name, one of {', '.join(m.name for m in list_models())}")
+    manifest = read_manifest(ALIASES.get(args.name, args.name))
+    read_weights(manifest)
+    print(msgspec.json.encode(manifest).decode() if args.json else _describe(manifest))
+    return 0
+
+
+def _load(engine: str) -> TextModel:
+    """The model; a refused better one is said aloud, never passed over in silence."""
+    model = load_text_model(engine)
+    if model.reason and sys.stderr.isatty():
+        sys.stderr.write(f"engine {model.spec.model_id} ({model.reason})\n")
+    return model
+
+
+def _head(model: TextModel, task: str) -> HeadSpec:
+    head = model.spec.head(task)
+    if head is None:
+        known = ", ".join([*(h.task for h in model.spec.heads), PARROTT])
+        raise UnknownModel(f"task {task!r}: engine {model.spec.model_id!r} answers {known}")
+    return head
+
+
+def _parrott(head: HeadSpec, micro: I32) -> tuple[tuple[str, ...], I32, list[list[str]]]:
+    """Six primaries and `none`, shares that sum to one; decided is the largest share (the first of equals)."""
+    rolled = Ontology.load().roll_up(head.task, micro, head.labels)
+    none = rolled.none + rolled.other
+    values = np.concatenate([rolled.primary, none[:, None]], axis=1).astype(np.int32)
+    labels = (*PRIMARIES, "none")
+    return labels, values, [[labels[k]] for k in values.argmax(axis=1).tolist()]
+
+
+@contextmanager
+def _lines(path: Path | None) -> Iterator[Iterable[bytes]]:
+    """The lines of a file (unpacked if `.gz`) or of standard input."""
+    if path is None:
+        yield sys.stdin.buffer
+        return
+    opener: Callable[[Path, Literal["rb"]], IO[bytes]] = gzip.open if path.suffix == ".gz" else open  # type: ignore[assignment]
+    try:
+        stream = opener(path, "rb")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; give a .jsonl or .jsonl.gz file") from error
+    with stream:
+        yield stream
+
+
+def _rows(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[str, object]]]:
+    """(line number, row) of every line that is not blank."""
+    decoder = msgspec.json.Decoder(dict[str, object])
+    number = 0
+    try:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield number, decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UsageError(f"{name} line {number}: expected one JSON object a line: {error}") from error
+    except (OSError, EOFError) as error:
+        raise UsageError(f"{name} after line {number}: cannot unpack: {error}; is the file whole?") from error
+
+
+def _texts(lines: Iterable[bytes], name: str) -> Iterator[tuple[object, str]]:
+    """(id, text) of each row; the id is the row's number, from 0, where none is given."""
+    for k, (number, row) in enumerate(_rows(lines, name)):
+        text = row.get("text")
+        if not isinstance(text, str):
+            raise UsageError(f'{name} line {number}: "text" expected a string, got {type(text).__name__}')
+        key = row.get("id")
+        yield (k if key is None else key), text
+
+
+def _batches(rows: Iterable[tuple[object, str]]) -> Iterator[list[tuple[object, str]]]:
+    rest = iter(rows)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
+
+
+def _name(path: Path | None) -> str:
+    return "standard input" if path is None else str(path)
+
+
+def _public_half(spec: TaskSpec) -> Path:
+    root = os.environ.get("AFFECT_DATA")
+    if not root:
+        raise UsageError("affect eval: give --data FILE, or set AFFECT_DATA to the folder that holds text/")
+    return Path(root) / "text" / spec.data_set / "test_public.jsonl.gz"
+
+
+def _evaluate(model: TextModel, spec: TaskSpec, path: Path) -> tuple[Evaluation, int]:
+    """Score the labelled rows of a file. Also the number of rows without a label of this task."""
+    head = _head(model, spec.task)
+    texts, truth, skipped = [], [], 0
+    with _lines(path) as lines:
+        for number, row in _rows(lines, str(path)):
+            text, known = row.get("text"), spec.truth(row)
+            if not isinstance(text, str):
+                raise UsageError(f'{path} line {number}: "text" expected a string, got {type(text).__name__}')
+            if known is None:
+                skipped += 1
+            else:
+                texts.append(text)
+                truth.append(known)
+    if not texts:
+        raise UsageError(
+            f"{path}: no row has a label of {spec.task!r} in its field {spec.field!r} ({skipped} rows read)"
+        )
+    logits = model.logits(texts).logits[spec.task]
+    chosen = decided(head, millionths(head, logits))
+    return evaluate(spec, np.array(truth, np.float32), chosen, probabilities(head, logits)), skipped
+
+
+def _print_evaluation(found: Evaluation, where: str, skipped: int) -> None:
+    print(f"{found.task}: {where}, {found.rows} rows" + (f" ({skipped} without a label left out)" if skipped else ""))
+    for m in found.metrics:
+        print(f"  {m.metric:15} {m.value:.4f}  95 % [{m.lo:.4f}, {m.hi:.4f}]")
+    print(f"  published       {found.published}")
+    print(f"  ECE             {found.ece:.4f}")
+    width = max(len(s.label) for s in found.labels)
+    print(f"  {'label':{width}}  precision  recall  F1     support")
+    for s in found.labels:
+        print(f"  {s.label:{width}}  {s.precision:9.3f}  {s.recall:6.3f}  {s.f1:.3f}  {s.support:7d}")
+
+
+def _describe(manifest: Manifest) -> str:
+    lines = [
+        f"{manifest.name}@{manifest.version}  {manifest.backend}  {manifest.file}",
+        f"sha256     {manifest.sha256} (checked)",
+        f"precision  int8 table, int16 layers; research only: {'yes' if manifest.research_only else 'no'}",
+        f"rebuild    {manifest.training_command}",
+        f"for        {manifest.intended_use}",
+        f"limits     {manifest.limits}",
+        "heads",
+    ]
+    lines += [f"  {h.task} ({h.kind}, T={h.temperature}): {', '.join(h.labels)}" for h in manifest.heads]
+    lines.append("metrics")
+    lines += [
+        f"  {m.task} {m.metric} {m.value:.4f} [{m.lo:.4f}, {m.hi:.4f}] on {m.rows} rows of {m.data};"
+        f" published: {m.published}"
+        for m in manifest.metrics
+    ]
+    lines.append("data")
+    lines += [f"  {d.name} ({d.rows} rows): {d.licence}; {d.source}" for d in manifest.data]
+    return "\n".join(lines)

@@ -89,15 +89,20 @@ def author_hasher(key: bytes) -> Callable[[str], int]:
     return hashed
 
 
+@lru_cache(maxsize=4096)
+def _symbol(given: str) -> str:
+    return given.strip().lstrip("$").upper()
+
+
 def clean_tickers(given: list[str]) -> tuple[str, ...]:
     """Upper case, no `$`, no blanks, each once, in order; the first `MAX_TICKERS` count.
 
     Raises:
-        Rejected: `too_long` for a ticker over `MAX_TICKER` characters.
+        Rejected: `too_long` for a ticker over `MAX_TICKER` characters (blanks and `$` may add as many again).
     """
     seen: dict[str, None] = {}
     for one in given:
-        name = one.strip().lstrip("$").upper()
+        name = _symbol(one) if len(one) <= 2 * MAX_TICKER else one
         if len(name) > MAX_TICKER:
             raise Rejected("too_long", f"tickers: expected at most {MAX_TICKER} characters each, got {len(name)}")
         if name:
@@ -110,7 +115,7 @@ def clean_tickers(given: list[str]) -> tuple[str, ...]:
 @lru_cache(maxsize=1024)
 def language_code(given: str) -> str:
     """ISO 639-1 code of a language tag (`en-US` -> `en`); "" where it names no such language (`und`, `zxx`)."""
-    code = given[:16].strip().replace("_", "-").partition("-")[0].lower()
+    code = given.strip().replace("_", "-").partition("-")[0].lower()
     return code if len(code) == 2 and code.isascii() and code.isalpha() else ""
 
 
@@ -136,6 +141,8 @@ class Arrival:
         Raises:
             Rejected: `bad_timestamp`, `future_timestamp`.
         """
+        if type(created_at) is int and 0 <= created_at <= arrived_ms < END_OF_TIME_MS:
+            return created_at
         if created_at is None:
             if not 0 <= arrived_ms < END_OF_TIME_MS:
                 raise Rejected("bad_timestamp", f"created_at absent, and the arrival time is {arrived_ms}")
@@ -176,19 +183,20 @@ class Columns:
         if not post.text or post.text.isspace():
             raise Rejected("empty_text", "text: expected some, got none")
         time_ms = self._time_ms(post.created_at, arrived_ms)
-        author = 0 if not post.author else self._author_hash(_capped("author", post.author))
-        tickers = post.tickers
+        author, tickers, lang = post.author, post.tickers, post.lang
+        if author is not None and len(author) > MAX_NAME:
+            raise _too_long("author", author)
         if tickers is None and post.ticker is not None:
             tickers = [post.ticker]
         linked = None if tickers is None else clean_tickers(tickers)
-        place = None if post.place is None else _capped("place", post.place.strip()) or None
-        event = None if post.event is None else _capped("event", post.event.strip()) or None
+        place = None if post.place is None else _name("place", post.place)
+        event = None if post.event is None else _name("event", post.event)
         self._offsets.append(offset)
         self._ids.append(post.id)
         self._texts.append(post.text)
         self._times.append(time_ms)
-        self._authors.append(author)
-        self._langs.append("" if post.lang is None else language_code(post.lang[:16]))
+        self._authors.append(self._author_hash(author) if author else 0)
+        self._langs.append("" if lang is None else language_code(lang[:16]))
         self._tickers.append(linked)
         self._places.append(place)
         self._events.append(event)
@@ -212,7 +220,12 @@ class Columns:
         )
 
 
-def _capped(field: str, value: str) -> str:
+def _name(field: str, value: str) -> str | None:
+    """A short name without blanks around it; None where nothing is left."""
     if len(value) > MAX_NAME:
-        raise Rejected("too_long", f"{field}: expected at most {MAX_NAME} characters, got {len(value)}")
-    return value
+        raise _too_long(field, value)
+    return value.strip() or None
+
+
+def _too_long(field: str, value: str) -> Rejected:
+    return Rejected("too_long", f"{field}: expected at most {MAX_NAME} characters, got {len(value)}")

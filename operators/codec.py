@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
+from math import isfinite
 from typing import Final, Protocol, TypeVar, cast
 
 import fastavro
@@ -107,7 +108,7 @@ class Codec:
             plain = msgspec.to_builtins(record, builtin_types=(bytes,))
             fastavro.schemaless_writer(out, own[2], plain, disable_tuple_notation=True)
         except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as problem:
-            raise OperatorError(f"encode: {type(record).__name__} does not fit its schema: {problem}") from problem
+            raise OperatorError(f"encode: {type(record).__name__} does not fit its schema: {problem}") from None
         return out.getvalue()
 
     def encode_posts(self, posts: Iterable[Post]) -> list[bytes]:
@@ -119,8 +120,12 @@ class Codec:
         return [self.encode(p) for p in posts]
 
     def decode_signal(self, raw: bytes) -> SignalRow:
-        """One signal row. Raises Rejected."""
-        return self._decode(SignalRow, raw)
+        """One signal row, all its numbers finite. Raises Rejected."""
+        row = self._decode(SignalRow, raw)
+        for number in (row.value, row.lo, row.hi, row.n_eff, row.buzz):
+            if number is not None and not isfinite(number):
+                raise Rejected("not_finite", f"signal row: expected finite numbers, got {number}")
+        return row
 
     def decode_dead_letter(self, raw: bytes) -> DeadLetter:
         """One dead letter. Raises Rejected."""

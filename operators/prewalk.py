@@ -84,12 +84,10 @@ def _past_text(buf: bytes, pos: int, end: int) -> tuple[int, int]:
 
 def _string(buf: bytes, pos: int, end: int) -> int:
     size = buf[pos]
-    if size < 0x80 and not size & 1:
-        pos += 1
-        stop = pos + (size >> 1)
-        if stop <= end:
-            buf[pos:stop].decode()
-            return stop
+    stop = pos + 1 + (size >> 1)
+    if size < 0x80 and not size & 1 and stop <= end:
+        buf[pos + 1 : stop].decode()
+        return stop
     pos, stop = _past_text(buf, pos, end)
     buf[pos:stop].decode()
     return stop

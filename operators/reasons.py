@@ -27,6 +27,7 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
         "wrong_type": "a field holds another type, or a number out of its range",
         "not_finite": "NaN or an infinity where a number is wanted",
         "bad_shape": "byte columns whose lengths or rows do not fit together",
+        "bad_cells": "pane cells whose bytes do not make a block",
         "bad_id": "`id` empty",
         "empty_text": "`text` empty or only white space",
         "too_long": "a short field (id, author, place, event, ticker) over its cap",

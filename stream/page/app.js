@@ -35,6 +35,7 @@ const asked = new URLSearchParams(location.search);
 const state = {
   entity: asked.get("entity"),
   windowMs: Number(asked.get("window")) || null,
+  chosen: false, // whether `entity` and `windowMs` are on show, or only asked for by the address
   windows: [],
   entities: [],
   posts: [],
@@ -70,6 +71,7 @@ const stream = new Stream({
   },
   rows: ({ rows }) => {
     heard("live");
+    if (!state.chosen) lists().catch(lost); // the first rows ever: do not wait for the next look at the lists
     for (const row of rows) {
       if (row.entity === state.entity && row.window_end - row.window_start === state.windowMs) store.put(row.signal, row);
     }
@@ -103,8 +105,19 @@ function lost(error) {
   draw();
 }
 
+let listing = false;
 /** Signals, windows and entities there are. Chooses what to show when nothing is chosen yet. */
 async function lists() {
+  if (listing) return;
+  listing = true;
+  try {
+    await readLists();
+  } finally {
+    listing = false;
+  }
+}
+
+async function readLists() {
   const { windows } = await get("/api/signals");
   const { entities } = await get("/api/entities", { window: state.windowMs });
   if (windows.join() !== state.windows.join()) {
@@ -113,8 +126,8 @@ async function lists() {
   }
   state.entities = entities;
   picker.set(entities, state.entity);
-  const known = entities.some((e) => e.entity === state.entity) && windows.includes(state.windowMs);
-  if (!known && entities.length > 0 && windows.length > 0) {
+  if (!state.chosen && entities.length > 0 && windows.length > 0) {
+    state.chosen = true;
     const entity = state.entity ?? (entities.find((e) => e.entity.startsWith("all:")) ?? entities[0]).entity;
     await show(entity, windows.includes(state.windowMs) ? state.windowMs : windows[0]);
   }
@@ -321,9 +334,7 @@ async function start() {
   try {
     state.status = await get("/api/status");
     await lists();
-    if (state.link === "connecting") {
-      stream.open({}, null); // nothing to show yet: the status still comes
-    }
+    if (!state.chosen) stream.open({}, null); // nothing to show yet: the status still comes
   } catch (error) {
     lost(error);
     setTimeout(start, 2_000);

@@ -73,7 +73,7 @@ export class Chart {
     this.said.setAttribute("aria-live", "polite");
     this.frame.append(this.none, this.tip, this.said);
     this.key = el("p", "key");
-    this.key.append(el("span", "key-line", "final"), el("span", "key-dash", "provisional"), el("span", "key-band", "interval"));
+    this.key.append(el("span", "key-line", "final"), el("span", "key-dash", "provisional"), el("span", "key-band", "95\u00a0% interval"));
     this.details = el("details", "rows");
     this.details.append(el("summary", "", "Show as table"), (this.table = el("div", "scroll")));
     this.table.tabIndex = 0;

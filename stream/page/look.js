@@ -21,6 +21,9 @@ const LABELS = {
   without_place: "Without a place",
 };
 
+// Labels of single posts that mean what a signal means under another name.
+const SAME_COLOUR = { happy: "joy", sad: "sadness", medical: "medical_help" };
+
 export const DOMAINS = { market: "Market emotion", crisis: "Crisis needs", social: "Social emotion", classroom: "Classroom" };
 
 const TYPES = { all: "Everything", ticker: "Tickers", place: "Places", topic: "Topics", room: "Rooms" };
@@ -92,7 +95,8 @@ export const groupLook = (group) => ({ ...GROUPS[group], kind: KINDS[GROUPS[grou
 
 /** The colour of a signal in the theme shown now, as #rrggbb or hsl(). */
 export function colourOf(signal) {
-  const { short } = lookOf(signal);
+  const { short: own } = lookOf(signal);
+  const short = SAME_COLOUR[own] ?? own;
   const named = getComputedStyle(document.documentElement).getPropertyValue(`--c-${short}`).trim();
   if (named) return named;
   let hash = 7;

@@ -126,6 +126,7 @@ export class Picker {
     const changed = entity !== this.selected;
     this.selected = entity;
     this.close();
+    this.input.select(); // so that typing starts a new search
     if (changed) this.choose(entity);
   }
 

@@ -33,8 +33,8 @@ EMOTIONS = {
 }
 NEEDS = {
     "water": 0.034, "food": 0.028, "shelter": 0.041, "medical_help": 0.022, "medical_products": 0.008,
-    "clothing": 0.006, "transport": 0.012, "electricity": 0.03, "search_and_rescue": 0.017, "security": 0.004, "missing_people": 0.009,
-    "money": 0.011, "tools": 0.003,
+    "clothing": 0.006, "transport": 0.012, "electricity": 0.03, "search_and_rescue": 0.017, "security": 0.004,
+    "missing_people": 0.009, "money": 0.011, "tools": 0.003,
 }  # fmt: skip
 WORLDS = {
     "market": {"ticker:AAPL": 90, "ticker:TSLA": 70, "ticker:NVDA": 64, "ticker:GME": 40, "ticker:KO": 4, "all:*": 300},

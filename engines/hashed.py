@@ -108,10 +108,11 @@ class HashedEngine:
                 f"engine {self.spec.name!r}: 'buckets' expected int32[n], got {buckets.dtype}{list(buckets.shape)}"
             )
         ids, starts = buckets.astype(np.int32, copy=False), offsets.astype(np.int64, copy=False)
-        if starts[0] != 0 or starts[-1] != len(ids) or (len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < size):
+        rising = starts[0] == 0 and starts[-1] == len(ids) and bool((starts[1:] >= starts[:-1]).all())
+        if not rising or (len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < size):
             raise ShapeMismatch(
-                f"engine {self.spec.name!r}: buckets must lie in [0, {size}) and offsets must run from 0 to {len(ids)};"
-                " featurise with the model's own featuriser"
+                f"engine {self.spec.name!r}: buckets must lie in [0, {size}), offsets must rise from 0 to"
+                f" {len(ids)}; featurise with the model's own featuriser"
             )
         return ids, starts
 

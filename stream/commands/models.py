@@ -62,6 +62,7 @@ def run_score(args: argparse.Namespace) -> int:
     base = _BASE if args.task == PARROTT else args.task
     head = _head(model, base)
     calibrate = Calibrate()
+    encoder = msgspec.json.Encoder()
     with _lines(args.input) as lines:
         rows = _texts(lines, _name(args.input))
         for batch in _batches(tqdm(rows, unit="row", disable=not sys.stderr.isatty() or args.input is None)):
@@ -69,12 +70,12 @@ def run_score(args: argparse.Namespace) -> int:
             labels, values, chosen = (head.labels, micro, calibrate.decide(head, micro))
             if args.task == PARROTT:
                 labels, values, chosen = _parrott(head, micro)
-            out = (
+            out = [
                 {"id": key, "scores": dict(zip(labels, row, strict=True)), "labels": names}
                 for (key, _), row, names in zip(batch, (values / MICRO).tolist(), chosen, strict=True)
-            )
-            sys.stdout.write("".join(msgspec.json.encode(row).decode() + "\n" for row in out))
-            sys.stdout.flush()
+            ]
+            sys.stdout.buffer.write(encoder.encode_lines(out))
+            sys.stdout.buffer.flush()
     return 0
 
 

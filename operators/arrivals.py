@@ -153,6 +153,10 @@ class Arrival:
         return value
 
 
+_Row = tuple[int, str, str, int, int, str, tuple[str, ...] | None, str | None, str | None]
+"""offset, id, text, time_ms, author hash, language, tickers, place, event"""
+
+
 class Columns:
     """Gathers posts of one partition into a `PostBatch`; a post that is refused leaves no trace in it."""
 
@@ -160,15 +164,7 @@ class Columns:
         self._partition = partition
         self._time_ms = arrival.time_ms
         self._author_hash = arrival.author_hash
-        self._offsets: list[int] = []
-        self._ids: list[str] = []
-        self._texts: list[str] = []
-        self._times: list[int] = []
-        self._authors: list[int] = []
-        self._langs: list[str] = []
-        self._tickers: list[tuple[str, ...] | None] = []
-        self._places: list[str | None] = []
-        self._events: list[str | None] = []
+        self._rows: list[_Row] = []
 
     def add(self, offset: int, post: WirePost, arrived_ms: int) -> None:
         """Take one post in.
@@ -191,32 +187,26 @@ class Columns:
         linked = None if tickers is None else clean_tickers(tickers)
         place = None if post.place is None else _name("place", post.place)
         event = None if post.event is None else _name("event", post.event)
-        self._offsets.append(offset)
-        self._ids.append(post.id)
-        self._texts.append(post.text)
-        self._times.append(time_ms)
-        self._authors.append(self._author_hash(author) if author else 0)
-        self._langs.append("" if lang is None else language_code(lang[:16]))
-        self._tickers.append(linked)
-        self._places.append(place)
-        self._events.append(event)
+        hashed = self._author_hash(author) if author else 0
+        code = "" if lang is None else language_code(lang[:16])
+        self._rows.append((offset, post.id, post.text, time_ms, hashed, code, linked, place, event))
 
     def batch(self) -> PostBatch:
         """The posts so far, in the order they were added."""
-        n = len(self._ids)
+        rows = self._rows
         return PostBatch(
             partition=self._partition,
-            offsets=np.array(self._offsets, np.int64),
-            ids=self._ids,
-            texts=self._texts,
-            times_ms=np.array(self._times, np.int64),
-            authors=np.array(self._authors, np.uint64),
-            langs=self._langs,
-            tickers=self._tickers,
-            places=self._places,
-            events=self._events,
-            reposts=np.zeros(n, np.bool_),
-            near=np.zeros(n, np.bool_),
+            offsets=np.array([r[0] for r in rows], np.int64),
+            ids=[r[1] for r in rows],
+            texts=[r[2] for r in rows],
+            times_ms=np.array([r[3] for r in rows], np.int64),
+            authors=np.array([r[4] for r in rows], np.uint64),
+            langs=[r[5] for r in rows],
+            tickers=[r[6] for r in rows],
+            places=[r[7] for r in rows],
+            events=[r[8] for r in rows],
+            reposts=np.zeros(len(rows), np.bool_),
+            near=np.zeros(len(rows), np.bool_),
         )
 
 

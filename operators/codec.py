@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from math import isfinite
-from typing import Final, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import fastavro
 import msgspec
@@ -41,7 +41,7 @@ MAX_OWN_BYTES: Final = 16 * 1024 * 1024
 MAX_DETAIL: Final = 240
 
 T = TypeVar("T", bound=msgspec.Struct)
-Value = dict[str, object]
+_Value = dict[str, Any]
 _Parsed = dict[str, Json]
 
 
@@ -89,7 +89,7 @@ class Codec:
             text = (BUILT_IN / f"{name}.avsc").read_text("utf-8")
             schema = registry.by_id(registry.register(f"{topic}-value", text))
             self._own[kind] = (frame(schema.id), schema, _parsed(schema))
-        self._readers: dict[tuple[type[msgspec.Struct], int], Callable[[bytes], Value] | str] = {}
+        self._readers: dict[tuple[type[msgspec.Struct], int], Callable[[bytes], _Value] | str] = {}
         self._json_post = msgspec.json.Decoder(WirePost).decode
 
     def encode(self, record: msgspec.Struct) -> bytes:
@@ -195,16 +195,17 @@ class Codec:
             raise Rejected("bad_json", str(problem)) from None
 
     def _from_avro(self, raw: bytes, schema: Schema) -> WirePost:
-        get = self._value(Post, raw, schema).get
+        value = self._value(Post, raw, schema)
+        get = value.get
         return WirePost(
-            cast(str, get("id")),
-            cast(str, get("text")),
-            cast("int | float | str | None", get("created_at")),
-            cast("str | None", get("author")),
-            cast("str | None", get("lang")),
-            cast("list[str] | None", get("tickers")),
-            cast("str | None", get("place")),
-            cast("str | None", get("event")),
+            value["id"],
+            value["text"],
+            get("created_at"),
+            get("author"),
+            get("lang"),
+            get("tickers"),
+            get("place"),
+            get("event"),
         )
 
     def _decode(self, kind: type[T], raw: bytes) -> T:
@@ -216,7 +217,7 @@ class Codec:
         except msgspec.ValidationError as problem:
             raise Rejected("wrong_type", f"{kind.__name__}: {problem}") from None
 
-    def _value(self, kind: type[msgspec.Struct], raw: bytes, schema: Schema) -> Value:
+    def _value(self, kind: type[msgspec.Struct], raw: bytes, schema: Schema) -> _Value:
         """The body of a message the gate let pass, as our reader schema of `kind` sees it."""
         reader = self._readers.get((kind, schema.id))
         if reader is None:
@@ -228,7 +229,7 @@ class Codec:
         except (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, RecursionError) as problem:
             raise Rejected("undecodable", f"{type(problem).__name__} under schema {schema.id}") from None
 
-    def _reader(self, kind: type[msgspec.Struct], schema: Schema) -> Callable[[bytes], Value] | str:
+    def _reader(self, kind: type[msgspec.Struct], schema: Schema) -> Callable[[bytes], _Value] | str:
         """A function that decodes `schema` as `kind`, or why there is none."""
         _, own, parsed_own = self._own[kind]
         why = unreadable(own.type, schema.type)
@@ -238,10 +239,10 @@ class Codec:
         wanted = None if covers(schema.type, own.type) else parsed_own
         decode = fastavro.schemaless_reader
 
-        def read(raw: bytes) -> Value:
+        def read(raw: bytes) -> _Value:
             body = BytesIO(raw)
             body.seek(HEADER)
-            return cast(Value, decode(body, parsed, wanted))
+            return cast(_Value, decode(body, parsed, wanted))
 
         return read
 

@@ -87,17 +87,17 @@ class Gate:
             first = raw.lstrip(_SPACE)[:1] == b"{" and 0x7B
         if first != 0x7B:
             raise Rejected("bad_magic", f"expected byte 0 (Avro) or {{ (JSON) first, got 0x{raw[0]:02x}")
-        self._json(raw)
+        if raw.count(b"{") + raw.count(b"[") > self._max_depth or not raw.isascii():
+            self._json(raw)
         return None
 
     def _json(self, raw: bytes) -> None:
         if json_depth(raw, self._max_depth) > self._max_depth:
             raise Rejected("too_deep", f"expected JSON of at most {self._max_depth} levels")
-        if not raw.isascii():
-            try:
-                raw.decode()
-            except UnicodeDecodeError as problem:
-                raise Rejected("bad_utf8", f"JSON is not UTF-8 at byte {problem.start}") from None
+        try:
+            raw.decode()
+        except UnicodeDecodeError as problem:
+            raise Rejected("bad_utf8", f"JSON is not UTF-8 at byte {problem.start}") from None
 
     def _avro(self, raw: bytes) -> Schema:
         known = self._known.get(raw[:HEADER])

@@ -225,7 +225,7 @@ def test_bombs_cost_no_time_and_no_memory(codec: Codec) -> None:
         began = time.perf_counter()
         batch, dead = codec.decode_posts("t", 0, [Raw(0, None, raw, NOW)], Arrival(b"k"))
         assert (len(batch), len(dead)) == (0, 1), name
-        assert time.perf_counter() - began < 0.5, name
+        assert time.perf_counter() - began < 2.0, name
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 * 1024
 
 

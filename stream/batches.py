@@ -70,6 +70,11 @@ def checksum(blob: bytes, topic: str, partition: int, base: int, count: int) -> 
     return zlib.crc32(blob, zlib.crc32(f"{topic}/{partition}/{base}/{count}".encode()))
 
 
+def state_checksum(group: str, key: str, value: bytes) -> int:
+    """crc32 of a state value and of the place it belongs to."""
+    return zlib.crc32(value, zlib.crc32(f"{group}/{key}".encode()))
+
+
 def unpack(blob: bytes, crc: int, where: str, topic: str, partition: int, base: int, count: int) -> list[Record]:
     """The records in `blob`, the first one at offset `base`. `where` names the file.
 

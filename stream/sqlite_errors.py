@@ -25,7 +25,7 @@ def translated(code: int | None, said: str, path: str) -> LogError:
             return LogUnavailable(f"{path}: the disk refused ({said}); nothing was written, see its space and health")
         case 3 | 8 | 14 | 23:  # SQLITE_PERM, READONLY, CANTOPEN, AUTH
             return LogUnavailable(f"{path}: cannot be opened for writing ({said}); see its permissions")
-        case None | 11 | 26:  # SQLITE_CORRUPT, SQLITE_NOTADB
+        case None | 1 | 11 | 26:  # SQLITE_ERROR (a table or column of ours is gone), CORRUPT, NOTADB
             return LogCorrupt(f"{path}: damaged, or no log at all ({said}); {REMEDY}")
         case 18:  # SQLITE_TOOBIG
             return LogError(f"{path}: a value is too large for SQLite ({said}); nothing was written")

@@ -13,7 +13,6 @@ import os
 import sqlite3
 import threading
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from operators.base import Clock
 from stream import sqlite_schema as sql
 from stream.base import CommitUnit, Listener, Member, Record, TopicSpec
-from stream.batches import Batch, batches, checksum, pack, unpack
+from stream.batches import Batch, batches, checksum, pack, state_checksum, unpack
 from stream.errors import LogError, LogUnavailable
 from stream.group_lock import GroupLock
 from stream.groups import Groups
@@ -144,17 +143,17 @@ class SqliteLog:
     def _read(self, db: sqlite3.Connection, topic: str, partition: int, offset: int, max_records: int) -> list[Record]:
         with _snapshot(db):
             place = (_known(_topics(db), topic, partition).id, partition)
-            first, end = _row(db, "SELECT first, next FROM part WHERE topic = ? AND partition = ?", place)
+            first, end = _row(db, sql.ONE_SPAN, place, int, int)
             at = max(offset, first)
             found: list[Record] = []
             if at >= end or max_records < 1:
                 return found
-            for row, base, count, crc in db.execute(sql.FIND_BATCHES, (*place, at)):
+            for row, base, count, crc in _rows(db, sql.FIND_BATCHES, (*place, at), int, int, int, int):
                 if not base <= at < base + count:
                     break
                 held = self._cache.get(row)
                 if held is None:
-                    (body,) = _row(db, "SELECT body FROM batch WHERE id = ?", (row,))
+                    (body,) = _row(db, "SELECT body FROM batch WHERE id = ?", (row,), bytes)
                     held = unpack(body, crc, self.path, topic, partition, base, count)
                     self._cache[row] = held
                     if len(self._cache) > CACHED_BATCHES:
@@ -207,6 +206,8 @@ class _Door:
             return work(self._db)
         except sqlite3.Error as error:
             raise translated(_code(error), str(error), self._path) from error
+        except UnicodeDecodeError as error:
+            raise translated(None, str(error), self._path) from error
         except (OverflowError, UnicodeEncodeError) as error:
             raise LogError(f"{self._path}: a value does not fit: {error}; nothing was written") from error
         finally:
@@ -269,13 +270,8 @@ def _refuse_foreign(db: sqlite3.Connection, path: str) -> int:
     """The schema version of a file that is ours, 0 for an empty one."""
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     tables: int = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if db.execute("PRAGMA application_id").fetchone()[0] != sql.APPLICATION_ID and (tables or version):
-        raise LogError(f"{path}: a SQLite database, but not an affectstream log; choose another path")
-    if version > sql.VERSION:
-        raise LogError(
-            f"{path}: written by a newer affectstream (schema {version}, this one reads up to {sql.VERSION}); upgrade, "
-            f"or choose another path"
-        )
+    application: int = db.execute("PRAGMA application_id").fetchone()[0]
+    sql.accept(path, application, version, tables)
     return version
 
 
@@ -297,17 +293,28 @@ def _snapshot(db: sqlite3.Connection) -> Iterator[None]:
         db.execute("ROLLBACK")
 
 
-def _row(db: sqlite3.Connection, query: str, values: tuple[int, ...]) -> tuple[Any, ...]:
+def _rows(db: sqlite3.Connection, query: str, values: tuple[str | int, ...], *types: type) -> Iterator[tuple[Any, ...]]:
+    """The rows of `query`, each with values of exactly `types`: on a damaged page SQLite may return anything."""
+    cursor = db.execute(query, values)
+    try:
+        for row in cursor:
+            if tuple(map(type, row)) != types:
+                raise sqlite3.DatabaseError(f"a row makes no sense: {query} {values}")
+            yield row
+    finally:
+        cursor.close()
+
+
+def _row(db: sqlite3.Connection, query: str, values: tuple[int, ...], *types: type) -> tuple[Any, ...]:
     """The one row that must be there."""
-    row: tuple[Any, ...] | None = db.execute(query, values).fetchone()
-    if row is None:
-        raise sqlite3.DatabaseError(f"a row is missing: {query} {values}")
-    return row
+    for row in _rows(db, query, values, *types):
+        return row
+    raise sqlite3.DatabaseError(f"a row is missing: {query} {values}")
 
 
 def _topics(db: sqlite3.Connection) -> dict[str, _Topic]:
     found: dict[str, _Topic] = {}
-    for row, name, parts, keep, compact in db.execute("SELECT id, name, partitions, retention_ms, compact FROM topic"):
+    for row, name, parts, keep, compact in _rows(db, sql.ALL_TOPICS, (), int, str, int, int, int):
         if not 1 <= parts <= MAX_PARTITIONS:
             raise sqlite3.DatabaseError(f"topic {name!r} has {parts} partitions")
         found[name] = _Topic(row, TopicSpec(name, parts, keep, bool(compact)))
@@ -330,21 +337,17 @@ def _ensure(db: sqlite3.Connection, wanted: Sequence[TopicSpec]) -> None:
 
 def _append(db: sqlite3.Connection, topic: int, batch: Batch, body: bytes) -> None:
     place = (topic, batch.partition)
-    (base,) = _row(db, "SELECT next FROM part WHERE topic = ? AND partition = ?", place)
+    _, base = _row(db, sql.ONE_SPAN, place, int, int)
     count = len(batch.entries)
     crc = checksum(body, batch.topic, batch.partition, base, count)
     db.execute(sql.ADD_BATCH, (*place, base, count, batch.newest_ms, crc, body))
     db.execute("UPDATE part SET next = ? WHERE topic = ? AND partition = ?", (base + count, *place))
 
 
-def _state_crc(group: str, key: str, value: bytes) -> int:
-    return zlib.crc32(value, zlib.crc32(f"{group}/{key}".encode()))
-
-
 def _set_state(db: sqlite3.Connection, unit: CommitUnit) -> None:
     group = unit.group
     gone = [(group, key) for key, value in unit.state.items() if value is None]
-    kept = [(group, k, _state_crc(group, k, v), v) for k, v in unit.state.items() if v is not None]
+    kept = [(group, k, state_checksum(group, k, v), v) for k, v in unit.state.items() if v is not None]
     db.executemany("DELETE FROM state WHERE grp = ? AND key = ?", gone)
     db.executemany(sql.SET_STATE, kept)
 
@@ -354,9 +357,7 @@ def _trim(db: sqlite3.Connection, topic: _Topic, before_ms: int) -> None:
     for partition in range(topic.spec.partitions):
         place = (topic.id, partition)
         keep: int | None = None
-        for base, count, newest_ms in db.execute(
-            "SELECT base, count, newest_ms FROM batch WHERE topic = ? AND partition = ? ORDER BY base", place
-        ):
+        for base, count, newest_ms in _rows(db, sql.BATCH_AGES, place, int, int, int):
             if newest_ms >= before_ms:
                 break
             keep = base + count
@@ -368,24 +369,22 @@ def _trim(db: sqlite3.Connection, topic: _Topic, before_ms: int) -> None:
 def _span(db: sqlite3.Connection, topic: str) -> list[tuple[int, int]]:
     with _snapshot(db):
         found = _known(_topics(db), topic, 0)
-        return db.execute("SELECT first, next FROM part WHERE topic = ? ORDER BY partition", (found.id,)).fetchall()
+        return [(first, end) for first, end in _rows(db, sql.ALL_SPANS, (found.id,), int, int)]
 
 
 def _committed(db: sqlite3.Connection, group: str, topic: str) -> list[int]:
     with _snapshot(db):
         found = _known(_topics(db), topic, 0)
-        rows = db.execute("SELECT partition, next FROM position WHERE grp = ? AND topic = ?", (group, found.id))
-        offsets: dict[int, int] = dict(rows)
+        offsets: dict[int, int] = dict(_rows(db, sql.POSITIONS, (group, found.id), int, int))
     return [offsets.get(p, 0) for p in range(found.spec.partitions)]
 
 
 def _restore(db: sqlite3.Connection, group: str, prefix: str) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
-    rows = db.execute("SELECT key, crc, value FROM state WHERE grp = ? AND key >= ? ORDER BY key", (group, prefix))
-    for key, crc, value in rows:
+    for key, crc, value in _rows(db, sql.STATE_FROM, (group, prefix), str, int, bytes):
         if not key.startswith(prefix):  # keys with the prefix lie next to each other
             break
-        if _state_crc(group, key, value) != crc:
+        if state_checksum(group, key, value) != crc:
             raise sqlite3.DatabaseError(f"state {key!r} of group {group!r} does not match its checksum")
         found[key] = value
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from stream.errors import LogError
+
 APPLICATION_ID = 0x61666C67  # "aflg": tells our files from any other SQLite database
 VERSION = 1
 
@@ -38,3 +40,24 @@ SET_STATE = """INSERT INTO state (grp, key, crc, value) VALUES (?, ?, ?, ?)
 # From the batch that holds the offset on; the first one there is when the offset lies before it.
 FIND_BATCHES = """SELECT id, base, count, crc FROM batch WHERE topic = ?1 AND partition = ?2 AND base >= coalesce(
     (SELECT max(base) FROM batch WHERE topic = ?1 AND partition = ?2 AND base <= ?3), 0) ORDER BY base"""
+BATCH_AGES = "SELECT base, count, newest_ms FROM batch WHERE topic = ? AND partition = ? ORDER BY base"
+ALL_TOPICS = "SELECT id, name, partitions, retention_ms, compact FROM topic"
+ONE_SPAN = "SELECT first, next FROM part WHERE topic = ? AND partition = ?"
+ALL_SPANS = "SELECT first, next FROM part WHERE topic = ? ORDER BY partition"
+POSITIONS = "SELECT partition, next FROM position WHERE grp = ? AND topic = ?"
+STATE_FROM = "SELECT key, crc, value FROM state WHERE grp = ? AND key >= ? ORDER BY key"
+
+
+def accept(path: str, application_id: int, version: int, tables: int) -> None:
+    """Refuse a file that is not ours, or newer than we are; an empty one (no version, no tables) is fine.
+
+    Raises:
+        LogError: naming the file, what it is, and what to do.
+    """
+    if application_id != APPLICATION_ID and (tables or version):
+        raise LogError(f"{path}: a SQLite database, but not an affectstream log; choose another path")
+    if version > VERSION:
+        raise LogError(
+            f"{path}: written by a newer affectstream (schema {version}, this one reads up to {VERSION}); upgrade, or "
+            f"choose another path"
+        )

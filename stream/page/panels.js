@@ -51,8 +51,16 @@ function whisker(kind, row, colour) {
 /** Big numbers: mood, agreement and volume in full, and the strongest of the shares. */
 export function drawTiles(box, store, groups, minN) {
   const signals = [];
-  const lead = leader(store, (groups.get("emotions") ?? []).filter((s) => lookOf(s).short !== "neutral"));
+  const emotions = (groups.get("emotions") ?? []).filter((s) => lookOf(s).short !== "neutral");
+  const lead = leader(store, emotions);
   if (lead !== null) signals.push([lead, "Strongest emotion"]);
+  if (!["balance", "accord", "other"].some((group) => groups.has(group))) {
+    // few signals: there is room for the next two
+    for (const words of ["Second strongest", "Third strongest"]) {
+      const next = leader(store, emotions.filter((s) => signals.every(([shown]) => shown !== s)));
+      if (next !== null) signals.push([next, words]);
+    }
+  }
   const need = leader(store, groups.get("needs") ?? []);
   if (need !== null) signals.push([need, "Top need"]);
   for (const group of ["mood", "balance", "accord", "other"]) {

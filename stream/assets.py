@@ -47,8 +47,8 @@ def load_assets() -> dict[str, Asset]:
         path = next((p for root in roots if (p := Path(root) / "static" / built).is_file()), None)
         if path is None:
             raise StreamError(
-                f"live page: expected {built} in the installed package uplot-python, got none in {roots or 'any folder'}"
-                "; run: pip install --force-reinstall uplot-python"
+                f"live page: expected {built} in the installed package uplot-python, got none in "
+                f"{roots or 'any folder'}; run: pip install --force-reinstall uplot-python"
             )
         found[name] = _asset(path)
     return found

@@ -28,7 +28,7 @@ MAX_NAME = 64
 CACHE = 65_536
 """Given values whose entities are remembered; beyond it the memory starts anew."""
 
-_CASHTAG = re.compile(r"(?<![\w$])\$([A-Za-z]{1,5}(?:\.[ABCKXabckx])?)(?![\w$])")
+_CASHTAG = re.compile(r"(?<!\w)\$([A-Za-z]{1,5}(?:\.[ABCKXabckx])?)(?!\w)")
 _HASHTAG = re.compile(r"(?<![\w#&])#(\w{1,64})")
 _TOKEN = re.compile(r"[A-Za-z0-9][\w&'’.-]*")
 _HINT = re.compile(r"[a-z0-9][\w&'’-]*")
@@ -69,7 +69,7 @@ def _companies() -> dict[str, tuple[_Company, ...]]:
     text = files("operators").joinpath("ontology", "tickers.csv").read_text(encoding="utf-8")
     table: dict[str, list[_Company]] = {}
     for row in csv.DictReader(text.splitlines()):
-        words = tuple(row["name"].replace("&", "and").lower().split())
+        words = tuple(row["name"].replace(" & ", " and ").lower().split())
         table.setdefault(words[0], []).append(_Company(words, row["ticker"], row["guarded"] == "yes"))
     return {head: tuple(sorted(names, key=lambda c: (-len(c.words), c.ticker))) for head, names in table.items()}
 
@@ -123,6 +123,9 @@ def _business(text: str, matches: list[re.Match[str]], words: list[str], k: int,
     following = words[k + size] if k + size < len(words) else ""
     if following in _AFTER:
         return True
+    if following in ("price", "prices"):
+        # "my Target price" is no shop.
+        return False
     return not _BUSINESS.isdisjoint(words) and not _SENTENCE_END.search(text[max(0, start - 8) : start])
 
 

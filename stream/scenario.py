@@ -300,8 +300,8 @@ class _Writer:
             post.update(self._field(subject))
         post["text"] = self._text(mood, dice.choice(subject.loose if loose else subject.spoken))
         if dice.random() >= UNKNOWN_AUTHOR:
-            # The square makes a few authors loud and most of them quiet, as they are.
-            post["author"] = f"user_{int(AUTHORS * dice.random() ** 2):05d}"
+            # The power makes a few authors loud and most of them quiet, as they are.
+            post["author"] = f"user_{int(AUTHORS * dice.random() ** 1.5):05d}"
             post["followers"] = int(math.exp(dice.gauss(5.0, 1.6)))
         if dice.random() >= NO_LANGUAGE:
             post["lang"] = "en"

@@ -25,7 +25,8 @@ ROWS = 4
 SKETCH = BANDS * ROWS
 MIN_WORDS = 3
 """Below this many words a text is too short to be called a near-duplicate of anything but itself."""
-MIN_CONTENT = 4
+MIN_CONTENT = 6
+"""Fewer long words than this are too few to call two texts alike that differ in one of them."""
 LONG_WORD = 4
 
 _END = b"\x01"

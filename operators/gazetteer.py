@@ -141,19 +141,24 @@ def _regions() -> frozenset[str]:
 
 
 @lru_cache(maxsize=1)
-def _heads() -> frozenset[str]:
-    """Lower-cased beginnings of all names: a text that holds none of them, capitalised, names no place."""
-    return frozenset(m.group() for m in map(_HINT.match, _places()) if m is not None)
+def _pairs() -> frozenset[tuple[str, str]]:
+    """The first two runs of letters, lower-cased, of every name that has two."""
+    runs = (_HINT.findall(name)[:2] for name in _places())
+    return frozenset((run[0], run[1]) for run in runs if len(run) == 2)
 
 
 def _hinted(text: str) -> bool:
-    places, heads = _places(), _heads()
-    for hint in _HINT.findall(text):
+    """Whether `text` may name a place at all; most do not, and are spared the careful look."""
+    places, pairs = _places(), _pairs()
+    hints = _HINT.findall(text)
+    for hint, after in zip(hints, [*hints[1:], ""], strict=False):
         if hint[0] == "#":
             if hint[1:].lower() in places or _spaced(hint[1:]) in places:
                 return True
-        elif hint[0].isupper() and hint.lower() in heads:
-            return True
+        elif hint[0].isupper():
+            lower = hint.lower()
+            if lower in places or (lower, after.lower()) in pairs:
+                return True
     return False
 
 

@@ -46,7 +46,7 @@ _NEEDS = {
     ),
     "search_and_rescue": (
         "trapped on the roof at {street} in {e}, please rescue us, water is rising",
-        "{n} people stuck in an attic in {e}, send a boat",
+        "{n} people stuck under the roof in {e}, send a boat",
         "my brother is missing in {e}, please help to search for him",
         "we need rescue in {e}, the road is under water and we cannot get out",
         "people trapped under a collapsed house on {street} in {e}, send rescue teams",
@@ -160,7 +160,7 @@ CRISIS: dict[str, Mood] = {
             bridge on {street} in {e} closed to traffic
             schools in {e} remain closed on Monday
             press conference on the storm in {e} at {hour}
-            rain total in {e} so far {n} inches
+            {n} inches of rain so far in {e}
             """
         ),
         ("update:", "official:"),

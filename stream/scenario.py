@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from stream import crisis_phrases, phrases
 from stream.errors import UsageError
 from stream.phrases import Mood
+from stream.wordings import reword
 
 MINUTE_MS = 60_000
 DISORDER, DELAY_MS = 0.27, 20_000
@@ -22,6 +23,8 @@ DISORDER, DELAY_MS = 0.27, 20_000
 DUPLICATES, REPOSTS, BOT = 0.02, 0.04, 0.03
 """Shares of posts sent again, repeated under another id, and written by the bot while it is awake."""
 UNKNOWN_AUTHOR, NO_LANGUAGE = 0.05, 0.4
+TWICE = 0.5
+"""Share of posts of two sentences of the same mood."""
 GIVEN, LOOSE = 0.5, 0.2
 """Shares of posts that carry their entity as a field, and that name it so loosely that linking cannot find it."""
 AUTHORS = 2_500
@@ -311,17 +314,18 @@ class _Writer:
         self._send(post, entity, mood.channels, begin)
 
     def _text(self, mood: Mood, spoken: str) -> str:
-        """A core with what people put around it: the same words twice are rare, as in life."""
+        """One core or two, reworded, with what people put around it: the same words twice are rare, as in life."""
         dice = self.dice
-        text = self._fill(dice.choice(mood.cores), spoken)
+        cores = dice.sample(mood.cores, 1 + (len(mood.cores) > 2 and dice.random() < TWICE))
+        text = self._fill(". ".join(cores), spoken)
         if mood.openings and dice.random() < 0.45:
             text = f"{dice.choice(mood.openings)} {text}"
-        for extras, chance in ((mood.closings, 0.6), (phrases.ASIDES, 0.45)):
+        for extras, chance in ((mood.closings, 0.6), (phrases.ASIDES, 0.6)):
             if extras and dice.random() < chance:
                 text = (
                     f"{text}{dice.choice(('. ', ', ', ' - ', '! ', '... '))}{self._fill(dice.choice(extras), spoken)}"
                 )
-        text += dice.choice(("", "", "", ".", "!", "!!", "..."))
+        text = reword(text, dice) + dice.choice(("", "", "", ".", "!", "!!", "..."))
         if dice.random() < 0.2:
             text = text[0].upper() + text[1:]
         if dice.random() < 0.12:

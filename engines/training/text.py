@@ -19,12 +19,12 @@ class Recipe:
     """Everything that decides the weights besides the data. Written into the manifest."""
 
     bits: int = 16
-    dims: int = 96
-    hidden: int = 96
-    epochs: int = 5
-    batch_size: int = 256
-    learning_rate: float = 2e-3
-    feature_dropout: float = 0.3
+    dims: int = 64
+    hidden: int = 64
+    epochs: int = 10
+    batch_size: int = 512
+    learning_rate: float = 4e-3
+    feature_dropout: float = 0.5
     dropout: float = 0.3
     weight_decay: float = 0.0
     seed: int = 7

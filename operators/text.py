@@ -16,11 +16,15 @@ from operators.errors import ConfigInvalid
 from operators.records import I32, PostBatch
 
 
+INLINE = 4
+"""Texts scored on the spot: handing so few to a thread costs more than scoring them."""
+
+
 class Score:
     """Operator that fills `PostBatch.scores` with calibrated probabilities in millionths.
 
     A text seen before (a repost) takes the score it had: scores depend on the text alone, so this changes no value.
-    Inference runs in a worker thread, so the event loop goes on moving bytes.
+    Inference of more than a handful runs in a worker thread, so the event loop goes on moving bytes.
 
     Args:
         model: the loaded model; used by one thread at a time.
@@ -48,8 +52,7 @@ class Score:
         if len(batch) == 0:
             table = np.zeros((0, sum(self._widths)), np.int32)
         elif self._cap == 0:
-            async with self._lock:
-                table = await asyncio.to_thread(self._infer, batch.texts)
+            table = await self._run(batch.texts)
         else:
             table = await self._with_cache(batch.texts)
         cuts = np.cumsum(self._widths)[:-1]
@@ -61,13 +64,18 @@ class Score:
         known = {text: self._cache[text] for text in texts if text in self._cache}
         self.reused += len(texts) - len(fresh)
         if fresh:
-            async with self._lock:
-                rows = await asyncio.to_thread(self._infer, fresh)
+            rows = await self._run(fresh)
             known.update(zip(fresh, rows, strict=True))
             self._cache.update(zip(fresh, rows, strict=True))
             while len(self._cache) > self._cap:
                 self._cache.popitem(last=False)
         return np.stack([known[text] for text in texts])
+
+    async def _run(self, texts: list[str]) -> I32:
+        async with self._lock:
+            if len(texts) <= INLINE:
+                return self._infer(texts)
+            return await asyncio.to_thread(self._infer, texts)
 
     def _infer(self, texts: list[str]) -> I32:
         raw = self._model.logits(texts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -68,8 +69,17 @@ def scenario_posts(name: str, seed: int, start_ms: int, minutes: int = 40) -> It
         seed, start_ms = seed + 1, start_ms + minutes * 60_000
 
 
-async def play_scenario(log: Log, config: Config, name: str, seed: int, speed: float, clock: Clock) -> None:
-    """Append a scenario's posts as its time passes, `speed` scenario seconds a second, until cancelled.
+@dataclass(frozen=True, slots=True)
+class Play:
+    """A scenario to play. `speed`: scenario seconds a second."""
+
+    name: str
+    seed: int
+    speed: float
+
+
+async def play_scenario(log: Log, config: Config, play: Play, clock: Clock) -> None:
+    """Append a scenario's posts as its time passes, until cancelled.
 
     The first ten scenario minutes are there at once, so that the page has something to show.
     """
@@ -81,10 +91,10 @@ async def play_scenario(log: Log, config: Config, name: str, seed: int, speed: f
     head = 10 * 60_000
     newest = start
     outputs: list[Output] = []
-    for post in scenario_posts(name, seed, start):
+    for post in scenario_posts(play.name, play.seed, start):
         created = post["created_at"]
         newest = max(newest, created if isinstance(created, int) else newest)
-        while newest > start + head + int((clock.now_ms() - begun) * speed):
+        while newest > start + head + int((clock.now_ms() - begun) * play.speed):
             if outputs:
                 await log.commit(CommitUnit("affect-demo", outputs=outputs))
                 outputs = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -31,7 +31,7 @@ class Runner:
         log: where; must outlive the runner.
         clock: processing time.
         until_end: read what is there, close every partition, stop (replay); else run until `stop`.
-        feed, metrics: filled where given.
+        feed, metrics: filled where given. on_rows: called with every row committed (where there is no feed).
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Runner:
         until_end: bool,
         feed: Feed | None = None,
         metrics: Metrics | None = None,
+        on_rows: Callable[[Sequence[SignalRow]], None] | None = None,
     ) -> None:
         self._topology = topology
         self._log = log
@@ -50,7 +51,7 @@ class Runner:
         self._until_end = until_end
         self._feed = feed
         self._metrics = metrics
-        self._pulse = Pulse(on_rows=self._publish if feed is not None else None)
+        self._pulse = Pulse(on_rows=on_rows if feed is None else feed.publish)
         if metrics is not None:
             self._pulse.on_commit = metrics.commit
             self._pulse.on_dead = metrics.dead_letter
@@ -107,7 +108,7 @@ class Runner:
                 done, _ = await asyncio.wait({*pending, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 for task in done - {stopping}:
                     task.result()
-                pending -= done  # type: ignore[arg-type]
+                pending -= done
         finally:
             for task in (*ends, stopping):
                 task.cancel()
@@ -122,10 +123,6 @@ class Runner:
         finally:
             for task in (stopping, *failing):
                 task.cancel()
-
-    def _publish(self, rows: Sequence[SignalRow]) -> None:
-        if self._feed is not None:
-            self._feed.publish(rows)
 
     async def _watch(self) -> None:
         """Tell feed and metrics how things stand, once a second."""

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import signal
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,15 +15,12 @@ from stream.base import Log, TopicSpec
 from stream.config import DOMAINS, INPUT_TOPICS, Config, load_config
 from stream.connect import open_log
 from stream.errors import UsageError
-from stream.feed import Feed
 from stream.ingest import IngestPlan, ingest
-from stream.live import play_scenario, spotlight_into
-from stream.metrics import Metrics
-from stream.results import final_rows, write_lines
+from stream.live import Play
+from stream.results import FinalRows, write_lines
 from stream.runner import Runner
 from stream.system_clock import SystemClock
-from stream.topology import Topology, build
-from stream.web import LiveServer
+from stream.topology import build
 
 SCENARIOS = {"panic": "market", "hurricane": "crisis", "launch": "social"}
 
@@ -64,7 +58,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     replay.add_argument(
         "--rank-time", type=float, default=None, metavar="SECONDS", help="post k happens at start + k * S"
     )
-    replay.add_argument("--windows", default=None, metavar="LIST", help="such as 1m,5m/1m,1h/5m,24h/1h (the default)")
+    replay.add_argument("--windows", default="1m,5m,1h,24h", metavar="LIST", help="size or size/hop, such as 5m/1m")
     replay.add_argument("--lateness", default="24h", metavar="SPAN", help="how long panes wait for late posts")
     replay.add_argument(
         "--disorder", default="30s", metavar="SPAN", help="how far posts may be out of order unremarked"
@@ -100,7 +94,7 @@ def run_replay(args: argparse.Namespace) -> int:
             "engine": {"name": args.engine},
             "time": {"lateness": args.lateness, "disorder": args.disorder, "future": "1m"},
             "run": {"workers": args.workers, "batch_size": args.batch_size, "commit_interval": "1s"},
-            **({"windows": {"sizes": args.windows.split(",")}} if args.windows else {}),
+            "windows": {"sizes": args.windows.split(",")},
         },
         Config,
     ).check()
@@ -114,10 +108,12 @@ async def _replay(config: Config, args: argparse.Namespace, out: Path) -> int:
             await _ingest(log, config, Path(args.input), args.rank_time)
         spans = await log.span(config.topic)
         topology = build(config, len(spans), replay=True)
-        runner = Runner(topology, log, SystemClock(), until_end=True)
+        await log.ensure(topology.topics)
+        rows = FinalRows()
+        await rows.read(log, topology.parts.codec, config.domain)
+        runner = Runner(topology, log, SystemClock(), until_end=True, on_rows=rows.add)
         await _with_bar(runner, sum(end for _, end in spans))
-        rows = await final_rows(log, topology.parts.codec, config.domain)
-        count = write_lines(out, rows)
+        count = write_lines(out, rows.lines())
         status = await runner.status()
     finally:
         await log.close()
@@ -182,7 +178,7 @@ async def _send(args: argparse.Namespace) -> int:
 def run_engine(args: argparse.Namespace) -> int:
     """`affect run`: workers from a config file, until a signal or `--seconds`."""
     config = load_config(args.config)
-    return asyncio.run(_serve(config, args.seconds, None, open_page=False))
+    return _serve(config, args.seconds, None, open_page=False)
 
 
 def run_demo(args: argparse.Namespace) -> int:
@@ -204,59 +200,11 @@ def run_demo(args: argparse.Namespace) -> int:
             },
             Config,
         ).check()
-        return asyncio.run(_serve(config, args.seconds, args, open_page=not args.headless))
+        return _serve(config, args.seconds, Play(args.scenario, args.seed, args.speed), open_page=not args.headless)
 
 
-async def _serve(config: Config, seconds: float | None, demo: argparse.Namespace | None, open_page: bool) -> int:
-    clock, feed, metrics = SystemClock(), Feed(), Metrics()
-    log = open_log(config.log.url)
-    server = LiveServer(feed, metrics, config.web.host, config.web.port) if config.web.enabled else None
-    tasks: list[asyncio.Task[None]] = []
-    try:
-        if server is not None:
-            await server.start()
-            print(f"live page: http://{config.web.host}:{server.port}/", flush=True)
-            if open_page:
-                _open_browser(f"http://{config.web.host}:{server.port}/")
-        topology = await _prepare(config, log, feed)
-        runner = Runner(topology, log, clock, until_end=False, feed=feed, metrics=metrics)
-        _stop_on_signals(runner)
-        if demo is not None:
-            tasks.append(asyncio.create_task(play_scenario(log, config, demo.scenario, demo.seed, demo.speed, clock)))
-        if seconds is not None:
-            asyncio.get_running_loop().call_later(seconds, runner.stop)
-        await runner.run()
-        status = await runner.status()
-        sys.stderr.write(
-            f"{status.consumed} posts in = {status.applied} applied + {status.duplicate} duplicate + {status.late} late"
-            f" + {status.rejected} rejected + {status.in_flight} in flight; {status.rows} rows\n"
-        )
-    finally:
-        for task in tasks:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        if server is not None:
-            await server.stop()
-        await log.close()
-    return 0
+def _serve(config: Config, seconds: float | None, play: Play | None, open_page: bool) -> int:
+    # The web server is a second of imports that replay and score have no use for.
+    from stream.serve import serve
 
-
-async def _prepare(config: Config, log: Log, feed: Feed) -> Topology:
-    known = {t.name: t.partitions for t in await log.topics()}
-    partitions = known.get(config.topic, config.input.partitions)
-    return await asyncio.to_thread(build, config, partitions, partial(spotlight_into, feed, config.domain))
-
-
-def _stop_on_signals(runner: Runner) -> None:
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, runner.stop)
-
-
-def _open_browser(url: str) -> None:
-    """Best effort: a machine without a desktop just prints the address."""
-    import webbrowser
-
-    with contextlib.suppress(webbrowser.Error):
-        webbrowser.open(url)
+    return asyncio.run(serve(config, seconds, play, open_page))

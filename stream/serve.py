@@ -1,0 +1,79 @@
+"""A live process: workers, the page, and a clean stop on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import webbrowser
+from functools import partial
+
+from stream.base import Log
+from stream.config import Config
+from stream.connect import open_log
+from stream.feed import Feed
+from stream.live import Play, play_scenario, spotlight_into
+from stream.metrics import Metrics
+from stream.runner import Runner
+from stream.system_clock import SystemClock
+from stream.topology import Topology, build
+from stream.web import LiveServer
+
+
+async def serve(config: Config, seconds: float | None, play: Play | None, open_page: bool) -> int:
+    """Run workers and the live page until a signal, or for `seconds`; `play` feeds a scenario in.
+
+    Raises:
+        AffectError: what was asked for cannot run; everything committed stays committed.
+    """
+    clock, feed, metrics = SystemClock(), Feed(), Metrics()
+    log = open_log(config.log.url)
+    server = LiveServer(feed, metrics, config.web.host, config.web.port) if config.web.enabled else None
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        if server is not None:
+            await server.start()
+            print(f"live page: http://{config.web.host}:{server.port}/", flush=True)
+            if open_page:
+                _open_browser(f"http://{config.web.host}:{server.port}/")
+        topology = await _prepare(config, log, feed)
+        runner = Runner(topology, log, clock, until_end=False, feed=feed, metrics=metrics)
+        _stop_on_signals(runner)
+        if play is not None:
+            tasks.append(asyncio.create_task(play_scenario(log, config, play, clock)))
+        if seconds is not None:
+            asyncio.get_running_loop().call_later(seconds, runner.stop)
+        await runner.run()
+        status = await runner.status()
+        sys.stderr.write(
+            f"{status.consumed} posts in = {status.applied} applied + {status.duplicate} duplicate + {status.late} late"
+            f" + {status.rejected} rejected + {status.in_flight} in flight; {status.rows} rows\n"
+        )
+    finally:
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        if server is not None:
+            await server.stop()
+        await log.close()
+    return 0
+
+
+async def _prepare(config: Config, log: Log, feed: Feed) -> Topology:
+    known = {t.name: t.partitions for t in await log.topics()}
+    partitions = known.get(config.topic, config.input.partitions)
+    return await asyncio.to_thread(build, config, partitions, partial(spotlight_into, feed, config.domain))
+
+
+def _stop_on_signals(runner: Runner) -> None:
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, runner.stop)
+
+
+def _open_browser(url: str) -> None:
+    """Best effort: a machine without a desktop just prints the address."""
+    with contextlib.suppress(webbrowser.Error):
+        webbrowser.open(url)

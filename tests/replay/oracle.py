@@ -1,0 +1,200 @@
+"""The final signals of a file of posts, counted the slow way: an oracle that shares no window code with the engine.
+
+Input is the file and what `affect score` says of its texts. Sums are exact fractions of a million.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import math
+import subprocess
+import sys
+from collections import defaultdict
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from operators.entities import Linker
+from operators.records import PostBatch
+
+TUMBLING = ((60_000, 60_000), (300_000, 300_000), (3_600_000, 3_600_000), (86_400_000, 86_400_000))
+TASKS = {"market": ("emtract7", "bullbear3"), "crisis": ("disaster_message",), "social": ("goemotions28",)}
+MINIMUM = 20
+Post = dict[str, object]
+Scores = dict[str, list[dict[str, int]]]
+MICRO = 1_000_000
+RowKey = tuple[str, str, int, int]
+
+
+def read_posts(path: Path) -> list[Post]:
+    """The lines of a (gzipped) JSON-lines file."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as lines:  # type: ignore[operator]
+        return [json.loads(line) for line in lines]
+
+
+def score_file(path: Path, task: str, engine: str = "auto") -> list[dict[str, int]]:
+    """What `affect score` says of every line, in order, in millionths."""
+    done = subprocess.run(
+        [sys.executable, "-m", "stream.cli", "score", "--task", task, "--engine", engine, "--input", str(path)],
+        capture_output=True,
+        check=True,
+    )
+    lines = (json.loads(line)["scores"] for line in done.stdout.splitlines())
+    return [{label: round(p * MICRO) for label, p in scores.items()} for scores in lines]
+
+
+def own_time(post: Post) -> int | None:
+    given = post.get("created_at")
+    if given is None:
+        return None
+    if isinstance(given, int | float):
+        return int(given)
+    moment = datetime.fromisoformat(str(given))
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
+
+
+def times_of(posts: list[Post], rank_s: float | None) -> list[int]:
+    """Event times: by rank, or each post's own; a post without one takes the newest read so far."""
+    known = [t for t in map(own_time, posts) if t is not None]
+    start = known[0] if known else 0
+    if rank_s is not None:
+        return [start + round(k * rank_s * 1000) for k in range(len(posts))]
+    out, newest = [], start
+    for post in posts:
+        mine = own_time(post)
+        newest = max(newest, mine) if mine is not None else newest
+        out.append(mine if mine is not None else newest)
+    return out
+
+
+def entities_of(posts: list[Post], domain: str) -> list[list[str]]:
+    """Entities of each post, as the linking operator names them."""
+    n = len(posts)
+    tickers: list[tuple[str, ...] | None] = []
+    for post in posts:
+        given = post.get("tickers", [post["ticker"]] if "ticker" in post else None)
+        tickers.append(None if given is None else tuple(str(t).lstrip("$").upper() for t in given))  # type: ignore[attr-defined]
+    batch = PostBatch(
+        partition=0,
+        offsets=np.arange(n, dtype=np.int64),
+        ids=[str(p["id"]) for p in posts],
+        texts=[str(p["text"]) for p in posts],
+        times_ms=np.zeros(n, np.int64),
+        authors=np.zeros(n, np.uint64),
+        langs=[""] * n,
+        tickers=tickers,
+        places=[p.get("place") for p in posts],  # type: ignore[misc]
+        events=[p.get("event") for p in posts],  # type: ignore[misc]
+        reposts=np.zeros(n, np.bool_),
+        near=np.zeros(n, np.bool_),
+    )
+    linked = asyncio.run(Linker(domain).process(batch)).batch
+    out: list[list[str]] = [[] for _ in posts]
+    for row, name in zip(linked.link_rows.tolist(), linked.link_names, strict=True):
+        out[row].append(name)
+    return out
+
+
+def window_ends(time_ms: int, size: int, hop: int) -> range:
+    first = time_ms // hop * hop + hop
+    return range(first, first + size, hop)
+
+
+def expected(
+    posts: list[Post],
+    times: list[int],
+    entities: list[list[str]],
+    scores: Scores,
+    domain: str,
+    windows: tuple[tuple[int, int], ...] = TUMBLING,
+) -> dict[RowKey, tuple[int, float | None]]:
+    """n and value of every (signal, entity, window start, window end)."""
+    members: dict[tuple[str, int, int], list[int]] = defaultdict(list)
+    seen: set[str] = set()
+    for k, post in enumerate(posts):
+        if str(post["id"]) in seen:
+            continue
+        seen.add(str(post["id"]))
+        for size, hop in windows:
+            for end in window_ends(times[k], size, hop):
+                for entity in entities[k]:
+                    members[(entity, end - size, end)].append(k)
+    placed = [any(e.startswith("place:") for e in names) for names in entities]
+    out: dict[RowKey, tuple[int, float | None]] = {}
+    for (entity, start, end), rows in members.items():
+        enough = len(rows) >= MINIMUM
+        values = VALUES[domain](scores, rows, placed) if enough else dict.fromkeys(NAMES[domain])
+        if entity != "all:*":
+            values.pop("without_place", None)
+        for signal, value in values.items():
+            out[(f"{domain}.{signal}", entity, start, end)] = (len(rows), value)
+    return out
+
+
+def market_values(scores: Scores, rows: list[int], _: list[bool]) -> dict[str, float]:
+    n = len(rows)
+    emtract, stance = scores["emtract7"], scores["bullbear3"]
+    total = {label: sum(emtract[k][label] for k in rows) for label in EMTRACT.values()}
+    bull, bear = sum(stance[k]["bullish"] for k in rows), sum(stance[k]["bearish"] for k in rows)
+    out = {word: float(Fraction(total[label], n * MICRO)) for word, label in EMTRACT.items()}
+    minus = total["sad"] + total["anger"] + total["disgust"] + total["fear"]
+    b, lean = float(Fraction(bull - bear, bull + bear)), float(Fraction(bull - bear, n * MICRO))
+    out["valence"] = float(Fraction(total["happy"] - minus, n * MICRO))
+    out["bullishness"] = b
+    out["agreement"] = 1 - math.sqrt(max(0.0, 1 - b * b))
+    out["disagreement"] = math.sqrt(max(0.0, 1 - lean * lean))
+    out["buzz"] = math.log1p(n)
+    return out
+
+
+def crisis_values(scores: Scores, rows: list[int], placed: list[bool]) -> dict[str, float]:
+    labels = scores["disaster_message"]
+    n = len(rows) * MICRO
+    out = {f"need.{need}": float(Fraction(sum(labels[k][need] for k in rows), n)) for need in NEEDS}
+    for kind in ("request", "offer"):
+        out[kind] = float(Fraction(sum(labels[k][kind] for k in rows), n))
+    out["without_place"] = sum(1 for k in rows if not placed[k]) / len(rows)
+    return out
+
+
+EMTRACT = {"neutral": "neutral", "joy": "happy", "sadness": "sad", "anger": "anger", "disgust": "disgust",
+           "surprise": "surprise", "fear": "fear"}  # fmt: skip
+NEEDS = ("water", "food", "shelter", "medical_help", "medical_products", "clothing", "transport", "electricity",
+         "search_and_rescue", "security", "missing_people", "money", "tools")  # fmt: skip
+NAMES = {
+    "market": (*EMTRACT, "valence", "bullishness", "agreement", "disagreement", "buzz"),
+    "crisis": (*(f"need.{need}" for need in NEEDS), "request", "offer", "without_place"),
+}
+VALUES = {"market": market_values, "crisis": crisis_values}
+
+
+def disagreements(
+    rows: dict[RowKey, tuple[int, float | None]], want: dict[RowKey, tuple[int, float | None]], tolerance: float = 1e-9
+) -> list[str]:
+    """Where two sets of rows differ: keys exactly, n exactly, values to `tolerance`. At most ten lines."""
+    out = [f"missing {key}" for key in list(want.keys() - rows.keys())[:5]]
+    out += [f"unexpected {key}" for key in list(rows.keys() - want.keys())[:5]]
+    for key in want.keys() & rows.keys():
+        (n, value), (n_want, value_want) = rows[key], want[key]
+        same = value is value_want if value is None or value_want is None else abs(value - value_want) <= tolerance
+        if n != n_want or not same:
+            out.append(f"{key}: got {rows[key]}, expected {want[key]}")
+        if len(out) >= 10:
+            break
+    return out
+
+
+def read_rows(path: Path) -> dict[RowKey, tuple[int, float | None]]:
+    """Rows of a replay's output."""
+    out = {}
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            out[(row["signal"], row["entity"], row["window_start"], row["window_end"])] = (row["n"], row["value"])
+    return out

@@ -31,6 +31,7 @@ class IngestPlan:
         rank_time_ms: give line k the time `start + k * rank_time_ms` instead of its own (None = keep its own).
         author_key: secret of the author hash: no author name is stored.
         now_ms: processing time; stamps more than a minute past it are left to be rejected.
+        live: posts arrive now; else the file is of the past and its own clock.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class IngestPlan:
     rank_time_ms: float | None
     author_key: bytes
     now_ms: int
+    live: bool = False
 
 
 def open_lines(path: Path) -> BinaryIO:
@@ -74,7 +76,7 @@ class _FileClock:
 
     def __init__(self, plan: IngestPlan, start_ms: int) -> None:
         self._plan = plan
-        self._newest = start_ms
+        self.newest_ms = start_ms
         self._start = start_ms
 
     def stamp(self, line: int, post: dict[str, object]) -> int:
@@ -84,10 +86,12 @@ class _FileClock:
             at = self._start + round(line * plan.rank_time_ms)
             post["created_at"] = at
             return at
+        if plan.live:
+            return plan.now_ms
         own = event_time(post)
         if own is not None and own <= plan.now_ms + 60_000:
-            self._newest = max(self._newest, own)
-        return self._newest
+            self.newest_ms = max(self.newest_ms, own)
+        return self.newest_ms
 
 
 def event_time(post: dict[str, object]) -> int | None:
@@ -108,7 +112,7 @@ def prepare(lines: Iterator[bytes], plan: IngestPlan, skip: int, start_ms: int) 
     decode = msgspec.json.Decoder(dict[str, object]).decode
     for number, line in enumerate(lines):
         body = line.strip()
-        key, at = b"%d" % number, clock._newest
+        key, at = b"%d" % number, plan.now_ms if plan.live else clock.newest_ms
         try:
             post = decode(body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -147,7 +151,7 @@ async def ingest(log: Log, plan: IngestPlan, progress: Callable[[int], object] |
     """
     mark = f"{plan.topic}/{file_mark(plan.path)}"
     done = int((await log.restore(GROUP, mark)).get(mark, b"0"))
-    start = first_time(plan.path)
+    start = 0 if plan.live else first_time(plan.path)
     batch: list[Output] = []
     last = done
     total = 0

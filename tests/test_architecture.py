@@ -18,22 +18,26 @@ GROUND = {
         "admission", "evolution", "panes", "gate", "registry",
     },
     "stream": {
-        "errors", "base", "config", "topics", "feed", "history", "metrics", "groups", "group_lock", "batches", "wakeups",
-        "topic_rules", "system_clock", "sqlite_errors", "sqlite_schema", "assets", "phrases", "crisis_phrases", "wordings",
+        "errors", "base", "config", "topics", "feed", "history", "metrics", "groups", "group_lock", "batches",
+        "topic_rules", "system_clock", "sqlite_errors", "sqlite_schema", "assets", "wakeups",
+        "phrases", "crisis_phrases", "wordings",
     },
 }  # fmt: skip
 ROOF = {
     "engines": {"load", "evaluate"},
     "operators": {"rolling", "explain"},
     "stream": {
-        "connect", "scoring", "windowing", "worker", "topology", "runner", "ingest", "results", "live", "serve", "cli", "commands",
+        "connect", "scoring", "windowing", "worker", "topology", "runner", "ingest", "results", "live", "serve", "cli",
+        "commands",
     },
 }  # fmt: skip
 
 DOORS = {
     "aiohttp": {"stream/web.py"},
     "aiokafka": {"stream/kafka.py", "stream/kafka_admin.py", "stream/kafka_client.py"},
-    "sqlite3": {"stream/sqlite_log.py", "stream/sqlite_errors.py", "stream/sqlite_schema.py", "stream/commands/doctor.py"},
+    "sqlite3": {
+        "stream/sqlite_log.py", "stream/sqlite_errors.py", "stream/sqlite_schema.py", "stream/commands/doctor.py",
+    },
     "prometheus_client": {"stream/metrics.py"},
     "fastavro": {"operators/codec.py", "operators/schema.py", "operators/evolution.py"},
     "onnxruntime": set(),

@@ -131,7 +131,7 @@ async def _replay(config: Config, args: argparse.Namespace, out: Path) -> int:
     return 0 if status.conserved else 1
 
 
-async def _ingest(log: Log, config: Config, path: Path, rank_time_s: float | None) -> None:
+async def _ingest(log: Log, config: Config, path: Path, rank_time_s: float | None, live: bool = False) -> None:
     await log.ensure([TopicSpec(config.topic, config.input.partitions)])
     plan = IngestPlan(
         path=path,
@@ -140,6 +140,7 @@ async def _ingest(log: Log, config: Config, path: Path, rank_time_s: float | Non
         rank_time_ms=None if rank_time_s is None else rank_time_s * 1000,
         author_key=config.privacy.author_key.encode(),
         now_ms=SystemClock().now_ms(),
+        live=live,
     )
     with tqdm(desc="reading", unit=" posts", disable=not sys.stderr.isatty(), leave=False) as bar:
         await ingest(log, plan, bar.update)
@@ -169,7 +170,7 @@ async def _send(args: argparse.Namespace) -> int:
         config = msgspec.structs.replace(
             config, domain=args.domain, input=msgspec.structs.replace(config.input, topic=topic, partitions=partitions)
         )
-        await _ingest(log, config, Path(args.input), None)
+        await _ingest(log, config, Path(args.input), None, live=True)
     finally:
         await log.close()
     return 0

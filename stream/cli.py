@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command tree."""
     parser = _Parser(
         prog="affect",
-        description="A streaming affect analysis engine: posts in, rolling emotion signals out, each with its uncertainty.",
+        description="Streaming affect analysis: posts in, rolling emotion signals out, each with its uncertainty.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,4 +1,4 @@
-"""Puts a file of posts on a log, once: where it stopped is committed with what it appended, so a crash repeats nothing."""
+"""Puts a file of posts on a log, once: where it stopped is committed with what it appended; a crash repeats nothing."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class Runner:
             await asyncio.sleep(1.0)
 
     async def status(self) -> OpsStatus:
-        """How things stand at the last commits: records appended = applied + duplicate + late + rejected + in flight."""
+        """How things stand at the last commits: appended = applied + duplicate + late + rejected + in flight."""
         topology, rolling = self._topology, self.windows.rolling
         spans = await self._log.span(topology.config.topic)
         panes_end = (await self._log.span(PANES))[0][1]

@@ -49,7 +49,7 @@ class Pace:
 
 
 async def steadily(act: Callable[[], Awaitable[T]], pulse: Pulse, what: str) -> T:
-    """Call `act` until it does not raise a retriable LogError; one log line when trouble starts and one when it ends."""
+    """Call `act` until it raises no retriable LogError; one log line when trouble starts and one when it ends."""
     attempt = 0
     while True:
         try:

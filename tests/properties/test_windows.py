@@ -173,7 +173,7 @@ def test_a_restart_from_blocks_changes_nothing(
 ) -> None:
     """Blocks newer than the committed offset (a crash between send and commit) are not counted twice."""
     clock, store = EventClock(LATENESS), PaneStore(0, 1, LATENESS)
-    batch, channels = batch_of(0, 0, rows)
+    batch, _ = batch_of(0, 0, rows)
     marks, keep = clock.advance(batch.times_ms)
     crash = min(crash, len(rows))
     live = [k for k in range(len(rows)) if keep[k]]

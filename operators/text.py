@@ -15,7 +15,6 @@ from operators.calibrate import Calibrate
 from operators.errors import ConfigInvalid
 from operators.records import I32, PostBatch
 
-
 INLINE = 4
 """Texts scored on the spot: handing so few to a thread costs more than scoring them."""
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -20,7 +21,7 @@ from stream.metrics import Metrics
 from stream.topics import PANES
 from stream.topology import Topology
 from stream.windowing import WindowStage
-from stream.worker import Pace, Pulse, ScoreWorker, run_windows
+from stream.worker import Pace, Pulse, ScoreWorker, WindowWorker
 
 
 class Runner:
@@ -65,7 +66,19 @@ class Runner:
         self._started = time.monotonic()
         self._stopping = asyncio.Event()
         self.workers = [ScoreWorker(log, topology.parts, self._pace, clock, self._pulse) for _ in range(run.workers)]
-        self.windows = WindowStage(topology.windows, sealed_only=until_end)
+        self._windows = WindowWorker(
+            log,
+            partial(WindowStage, topology.windows, until_end),
+            topology.windows.group,
+            self._pace,
+            clock,
+            self._pulse,
+        )
+
+    @property
+    def windows(self) -> WindowStage:
+        """The window stage of this process; empty while another process owns the pane topic."""
+        return self._windows.stage
 
     def stop(self) -> None:
         """Ask `run` to finish what is in hand, commit, and return. Safe to call from a signal handler."""
@@ -78,51 +91,31 @@ class Runner:
             AffectError: a fault that retrying does not cure; everything committed stays committed.
         """
         await self._log.ensure(self._topology.topics)
-        windows = asyncio.create_task(
-            run_windows(self._log, self.windows, self._topology.windows.group, self._pace, self._clock, self._pulse),
-            name="windows",
-        )
         watch = asyncio.create_task(self._watch(), name="status") if self._feed is not None else None
         try:
+            await self._windows.start()
             for worker in self.workers:
                 await worker.start()
-            if self._until_end:
-                await self._to_the_end(windows)
-            else:
-                await self._until_stopped(windows)
+            await self._until_over()
         finally:
-            for task in (windows, watch):
-                if task is not None:
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await task
+            if watch is not None:
+                watch.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await watch
             for worker in self.workers:
                 await worker.stop()
+            await self._windows.stop()
 
-    async def _to_the_end(self, windows: asyncio.Task[None]) -> None:
-        ends = [asyncio.create_task(worker.finished()) for worker in self.workers]
-        stopping = asyncio.create_task(self._stopping.wait())
-        pending: set[asyncio.Task[None]] = {windows, *ends}
+    async def _until_over(self) -> None:
+        """Wait for `stop`, for the end of the input, or for a loop that failed: its error is raised."""
+        ways = [asyncio.create_task(event.wait()) for event in (self._stopping, self._pulse.ended)]
         try:
-            while pending and not stopping.done():
-                done, _ = await asyncio.wait({*pending, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                for task in done - {stopping}:
-                    task.result()
-                pending -= done
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (*ends, stopping):
-                task.cancel()
-
-    async def _until_stopped(self, windows: asyncio.Task[None]) -> None:
-        stopping = asyncio.create_task(self._stopping.wait())
-        failing = [asyncio.create_task(worker.finished()) for worker in self.workers]
-        try:
-            done, _ = await asyncio.wait({stopping, windows, *failing}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in (stopping, *failing):
-                task.cancel()
+            for way in ways:
+                way.cancel()
+        if self._pulse.error is not None:
+            raise self._pulse.error
 
     async def _watch(self) -> None:
         """Tell feed and metrics how things stand, once a second."""

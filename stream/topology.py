@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from operators.language import Language
-
 from engines.base import EngineSpec, TextModel
 from engines.load import load_text_model
 from operators.arrivals import Arrival
@@ -16,6 +14,7 @@ from operators.crisis import crisis
 from operators.domain import Domain
 from operators.entities import Linker
 from operators.gate import Gate
+from operators.language import Language
 from operators.market import market
 from operators.ontology import ONTOLOGY_VERSION
 from operators.registry import FileRegistry
@@ -82,7 +81,7 @@ def build(
     parts = Parts(
         topic=config.topic,
         partitions=partitions,
-        group=f"{config.input.group}-score",
+        group=f"{config.input.group}-{config.domain}-score",
         lane=lane,
         domain=domain,
         codec=codec,
@@ -94,7 +93,7 @@ def build(
         observe=None if observe is None else observe(model.spec),
     )
     windows = WindowParts(
-        group=f"{config.input.group}-window",
+        group=f"{config.input.group}-{config.domain}-window",
         domain=domain,
         codec=codec,
         lateness=config.lateness,

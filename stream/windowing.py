@@ -78,11 +78,11 @@ class WindowStage:
         self.rows_emitted += len(rows)
         return rows
 
-    def unit(self, rows: Sequence[SignalRow], now_ms: int) -> CommitUnit:
+    def unit(self, rows: Sequence[SignalRow], now_ms: int, generation: int | None = None) -> CommitUnit:
         """Rows and the pane offset they were made at, as one commit."""
         encode = self._parts.codec.encode
         outputs = [Output(SIGNALS, 0, row.row_id.encode(), encode(row), now_ms) for row in rows]
-        return CommitUnit(self._parts.group, {(PANES, 0): self.offset}, outputs=outputs)
+        return CommitUnit(self._parts.group, {(PANES, 0): self.offset}, outputs=outputs, generation=generation)
 
 
 def frame_rows(frame: SignalFrame, parts: WindowParts) -> Iterator[SignalRow]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +14,7 @@ from operators.cell_messages import read_message
 from operators.cells import PaneBlock
 from operators.records import SignalRow
 from stream.base import CommitUnit, Log, Member
-from stream.errors import LogError
+from stream.errors import Fenced, LogError
 from stream.scoring import PartitionScorer, Parts
 from stream.topics import PANES
 from stream.windowing import WindowStage
@@ -29,13 +28,28 @@ RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 @dataclass(slots=True)
 class Pulse:
-    """What the loops tell the outside: problems (for /readyz), timings, and a hook after each commit."""
+    """What the loops tell the outside: problems (for /readyz), timings, hooks after each commit, and how they ended.
+
+    `ended` is set when there is nothing more to do or `error` says why a loop stopped.
+    """
 
     problem: str | None = None
+    error: BaseException | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     on_commit: Callable[[float], None] | None = None
     on_dead: Callable[[str, int], None] | None = None
     on_rows: Callable[[Sequence[SignalRow]], None] | None = None
-    tally: dict[str, int] = field(default_factory=dict)
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Done-callback of every loop: one that raised ends the run; one that was fenced only loses its partition."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, Fenced):
+            log_.warning("%s: %s; the partition is let go", task.get_name(), error)
+            return
+        self.error = self.error or error
+        self.problem = str(error)
+        self.ended.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +137,16 @@ class ScoreWorker:
             offset = scorer.restore(state, blocks)
             self.scorers[partition] = scorer
             self._stop[partition] = asyncio.Event()
-            self._tasks[partition] = asyncio.create_task(self._loop(scorer, offset), name=f"score-{partition}")
+            task = asyncio.create_task(self._loop(scorer, offset), name=f"score-{partition}")
+            task.add_done_callback(self._pulse.watch)
+            self._tasks[partition] = task
 
     async def revoked(self, partitions: Sequence[int]) -> None:
         """Finish the step in hand, commit, forget."""
         for partition in partitions:
             self._stop[partition].set()
         for partition in partitions:
-            task = self._tasks.pop(partition)
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({self._tasks.pop(partition)})
             self.scorers.pop(partition, None)
             self._stop.pop(partition, None)
 
@@ -140,15 +154,6 @@ class ScoreWorker:
         """Leave the group; what is in hand is committed first."""
         if self._member is not None:
             await self._member.leave()
-
-    async def finished(self) -> None:
-        """Wait until every partition's loop ended (`until_end`), or one failed: its error is raised."""
-        while self._tasks:
-            done, _ = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            if all(task.done() for task in self._tasks.values()):
-                return
 
     async def _loop(self, scorer: PartitionScorer, offset: int) -> None:
         topic, partition, pace = self._parts.topic, scorer.partition, self._pace
@@ -197,27 +202,78 @@ async def commit(log: Log, unit: CommitUnit, pulse: Pulse, what: str) -> None:
         pulse.on_commit(time.monotonic() - started)
 
 
-async def run_windows(log: Log, stage: WindowStage, group: str, pace: Pace, clock: Clock, pulse: Pulse) -> None:
-    """Fold the pane topic into rows until every partition closed (`until_end`) or the task is cancelled."""
-    position = (await log.committed(group, PANES))[0]
-    while stage.offset < position:
-        records = await log.read(PANES, 0, stage.offset, min(READ_PANES, position - stage.offset))
-        if not records:
-            break
-        stage.ingest(records)
-    if position:
-        stage.skip()
-    last = time.monotonic()
-    while True:
-        at = stage.offset
-        records = await steadily(lambda at=at: log.read(PANES, 0, at, READ_PANES, 0.2), pulse, "read panes")  # type: ignore[misc]
-        stage.ingest(records)
-        now = time.monotonic()
-        if records and (now - last >= pace.commit_interval_s or stage.done or not pace.until_end):
-            rows = stage.emit(provisional=not pace.until_end)
-            await commit(log, stage.unit(rows, clock.now_ms()), pulse, "commit signals")
-            last = now
-            if pulse.on_rows is not None and rows:
-                pulse.on_rows(rows)
-        if pace.until_end and stage.done and not records:
-            return
+class WindowWorker:
+    """The member that owns the pane topic and turns it into rows; of several processes one has it, the others stand by.
+
+    Listener of the log: `assigned` rebuilds the stage by reading the pane topic up to the committed offset, without
+    emitting again what was emitted; `revoked` lets it finish its step and commit.
+
+    Args:
+        make_stage: a fresh stage. group: consumer group.
+    """
+
+    def __init__(
+        self, log: Log, make_stage: Callable[[], WindowStage], group: str, pace: Pace, clock: Clock, pulse: Pulse
+    ) -> None:
+        self._log = log
+        self._make_stage = make_stage
+        self._group = group
+        self._pace = pace
+        self._clock = clock
+        self._pulse = pulse
+        self._generation = 0
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._member: Member | None = None
+        self.stage = make_stage()
+
+    async def start(self) -> None:
+        """Join the group."""
+        self._member = await self._log.join(self._group, PANES, self)
+
+    async def assigned(self, partitions: Sequence[int], generation: int) -> None:
+        """Rebuild the stage and go on from the committed offset."""
+        self._generation = generation
+        self.stage = self._make_stage()
+        self._stop = asyncio.Event()
+        position = (await self._log.committed(self._group, PANES))[0]
+        while self.stage.offset < position:
+            wanted = min(READ_PANES, position - self.stage.offset)
+            records = await self._log.read(PANES, 0, self.stage.offset, wanted)
+            if not records:
+                break
+            self.stage.ingest(records)
+        if position:
+            self.stage.skip()
+        self._task = asyncio.create_task(self._loop(self.stage), name="windows")
+        self._task.add_done_callback(self._pulse.watch)
+
+    async def revoked(self, partitions: Sequence[int]) -> None:
+        """Finish the step in hand and commit."""
+        self._stop.set()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def stop(self) -> None:
+        """Leave the group; what is in hand is committed first."""
+        if self._member is not None:
+            await self._member.leave()
+
+    async def _loop(self, stage: WindowStage) -> None:
+        pace, pulse = self._pace, self._pulse
+        last = time.monotonic()
+        while not self._stop.is_set():
+            at = stage.offset
+            records = await steadily(lambda at=at: self._log.read(PANES, 0, at, READ_PANES, 0.2), pulse, "read panes")  # type: ignore[misc]
+            stage.ingest(records)
+            now = time.monotonic()
+            if records and (now - last >= pace.commit_interval_s or stage.done or not pace.until_end):
+                rows = stage.emit(provisional=not pace.until_end)
+                unit = stage.unit(rows, self._clock.now_ms(), self._generation)
+                await commit(self._log, unit, pulse, "commit signals")
+                last = now
+                if pulse.on_rows is not None and rows:
+                    pulse.on_rows(rows)
+            if pace.until_end and stage.done and not records:
+                pulse.ended.set()
+                return

@@ -61,13 +61,20 @@ def open_lines(path: Path) -> BinaryIO:
 
 
 def file_mark(path: Path) -> str:
-    """A name for the file's content: size and a hash of its first and last 64 KiB."""
-    size = path.stat().st_size
-    digest = hashlib.blake2b(str(size).encode(), digest_size=8)
-    with path.open("rb") as stream:
-        digest.update(stream.read(65_536))
-        stream.seek(max(0, size - 65_536))
-        digest.update(stream.read(65_536))
+    """A name for the file's content: size and a hash of its first and last 64 KiB.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    try:
+        size = path.stat().st_size
+        digest = hashlib.blake2b(str(size).encode(), digest_size=8)
+        with path.open("rb") as stream:
+            digest.update(stream.read(65_536))
+            stream.seek(max(0, size - 65_536))
+            digest.update(stream.read(65_536))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()
 
 
@@ -143,8 +150,11 @@ def first_time(path: Path) -> int:
     return 0
 
 
-async def ingest(log: Log, plan: IngestPlan, progress: Callable[[int], object] | None = None) -> int:
-    """Append every line of the file that was not appended before. Returns the number of lines in the file.
+async def ingest(log: Log, plan: IngestPlan, progress: Callable[[int], object] | None = None) -> tuple[int, int]:
+    """Append every line of the file that was not appended before.
+
+    Returns:
+        Messages appended now, and lines that an earlier call had got through.
 
     Raises:
         UsageError: the file cannot be read. LogError: from the log; what was committed stays.
@@ -153,22 +163,25 @@ async def ingest(log: Log, plan: IngestPlan, progress: Callable[[int], object] |
     done = int((await log.restore(GROUP, mark)).get(mark, b"0"))
     start = 0 if plan.live else first_time(plan.path)
     batch: list[Output] = []
-    last = done
-    total = 0
+    last, appended = done, 0
+
+    async def flush() -> None:
+        nonlocal appended
+        await log.commit(CommitUnit(GROUP, state={mark: b"%d" % last}, outputs=tuple(batch)))
+        appended += len(batch)
+        if progress is not None:
+            progress(len(batch))
+        batch.clear()
+
     with open_lines(plan.path) as lines:
         try:
             for number, output in prepare(iter(lines), plan, done, start):
                 batch.append(output)
-                last = total = number + 1
+                last = number + 1
                 if len(batch) >= CHUNK:
-                    await log.commit(CommitUnit(GROUP, state={mark: b"%d" % last}, outputs=batch))
-                    if progress is not None:
-                        progress(len(batch))
-                    batch = []
+                    await flush()
         except (OSError, EOFError) as error:
             raise UsageError(f"{plan.path}: broken after line {last}: {error}") from error
     if batch:
-        await log.commit(CommitUnit(GROUP, state={mark: b"%d" % last}, outputs=batch))
-        if progress is not None:
-            progress(len(batch))
-    return max(total, done)
+        await flush()
+    return appended, done

@@ -143,7 +143,7 @@ async def _ingest(log: Log, config: Config, path: Path, rank_time_s: float | Non
         live=live,
     )
     with tqdm(desc="reading", unit=" posts", disable=not sys.stderr.isatty(), leave=False) as bar:
-        await ingest(log, plan, bar.update)
+        return await ingest(log, plan, bar.update)
 
 
 async def _with_bar(runner: Runner, total: int) -> None:
@@ -170,7 +170,8 @@ async def _send(args: argparse.Namespace) -> int:
         config = msgspec.structs.replace(
             config, domain=args.domain, input=msgspec.structs.replace(config.input, topic=topic, partitions=partitions)
         )
-        await _ingest(log, config, Path(args.input), None, live=True)
+        appended, known = await _ingest(log, config, Path(args.input), None, live=True)
+        sys.stderr.write(f"{appended} lines -> {topic}" + (f"; {known} were there already\n" if known else "\n"))
     finally:
         await log.close()
     return 0

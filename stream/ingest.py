@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -60,21 +62,28 @@ def open_lines(path: Path) -> BinaryIO:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Says in our words that a file is not there, no file, or broken inside."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise UsageError(f"{path}: cannot be read: {reason}; give a whole .jsonl or .jsonl.gz file") from error
+
+
 def file_mark(path: Path) -> str:
     """A name for the file's content: size and a hash of its first and last 64 KiB.
 
     Raises:
         UsageError: the file cannot be read.
     """
-    try:
+    with _reading(path), path.open("rb") as stream:
         size = path.stat().st_size
         digest = hashlib.blake2b(str(size).encode(), digest_size=8)
-        with path.open("rb") as stream:
-            digest.update(stream.read(65_536))
-            stream.seek(max(0, size - 65_536))
-            digest.update(stream.read(65_536))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+        digest.update(stream.read(65_536))
+        stream.seek(max(0, size - 65_536))
+        digest.update(stream.read(65_536))
     return digest.hexdigest()
 
 
@@ -138,8 +147,12 @@ def prepare(lines: Iterator[bytes], plan: IngestPlan, skip: int, start_ms: int) 
 
 
 def first_time(path: Path) -> int:
-    """Time of the first line that has one, epoch ms; 0 where none has."""
-    with open_lines(path) as lines:
+    """Time of the first line that has one, epoch ms; 0 where none has.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    with open_lines(path) as lines, _reading(path):
         for line in lines:
             try:
                 found = event_time(msgspec.json.decode(line, type=dict[str, object]))
@@ -180,7 +193,7 @@ async def ingest(log: Log, plan: IngestPlan, progress: Callable[[int], object] |
                 last = number + 1
                 if len(batch) >= CHUNK:
                     await flush()
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise UsageError(f"{plan.path}: broken after line {last}: {error}") from error
     if batch:
         await flush()

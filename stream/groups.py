@@ -26,21 +26,26 @@ _log = logging.getLogger(__name__)
 _told: contextvars.ContextVar[object] = contextvars.ContextVar("affect_group_member_told", default=None)
 
 
-def share_out(owned: Sequence[Sequence[int]], partitions: int) -> list[list[int]]:
+def share_out(owned: Sequence[Sequence[int]], partitions: int | Sequence[int]) -> list[list[int]]:
     """Share `partitions` evenly (counts differ by at most one) among members that own `owned`, moving as few as can be.
+
+    Args:
+        partitions: how many there are, or which ones (a cluster may have given others to another process).
 
     Returns:
         per member, in the order of `owned`, its partitions in rising order.
     """
     if not owned:
         return []
-    least, extra = divmod(partitions, len(owned))
+    pool = range(partitions) if isinstance(partitions, int) else sorted(partitions)
+    owned = [[p for p in own if p in pool] for own in owned]
+    least, extra = divmod(len(pool), len(owned))
     # The members that own most keep one more: that is what makes the moves fewest.
     by_size = sorted(range(len(owned)), key=lambda k: -len(owned[k]))
     quota = dict.fromkeys(range(len(owned)), least) | dict.fromkeys(by_size[:extra], least + 1)
     shares = [sorted(own)[: quota[k]] for k, own in enumerate(owned)]
     kept = {p for share in shares for p in share}
-    free = [p for p in range(partitions) if p not in kept]
+    free = [p for p in pool if p not in kept]
     for k, share in enumerate(shares):
         missing = quota[k] - len(share)
         shares[k], free = sorted(share + free[:missing]), free[missing:]
@@ -75,7 +80,7 @@ class GroupMember:
 class _Group:
     """One group: `fences[topic, partition]` is the first generation whose work on that partition is accepted."""
 
-    partitions: dict[str, int] = field(default_factory=dict)
+    partitions: dict[str, Sequence[int]] = field(default_factory=dict)
     members: list[GroupMember] = field(default_factory=list)
     generation: int = 0
     fences: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -147,8 +152,11 @@ class Groups:
                     f"this commit (offset {offset}) was made under {unit.generation}; drop the partition and its state"
                 )
 
-    async def join(self, group: str, topic: str, partitions: int, listener: Listener) -> GroupMember:
+    async def join(self, group: str, topic: str, partitions: int | None, listener: Listener) -> GroupMember:
         """Enter `group` on `topic`, which has `partitions`. Returns once every member was told of its change.
+
+        Args:
+            partitions: None where `resize` says which ones are ours to share out.
 
         Raises:
             LogUnavailable: another process runs the group.
@@ -165,6 +173,20 @@ class Groups:
                 await self.leave(member)
             raise
         return member
+
+    async def resize(self, group: str, topic: str, partitions: Sequence[int]) -> None:
+        """Share out `partitions` of `topic` from now on; returns once every member was told of its change."""
+        state = self._groups.setdefault(group, _Group())
+        async with state.lock:
+            state.partitions[topic] = sorted(partitions)
+            if self.count(group, topic):
+                await self._settle(state, topic)
+                self._release_if_empty(group, state)
+
+    def count(self, group: str, topic: str) -> int:
+        """How many live members `group` has on `topic`."""
+        state = self._groups.get(group)
+        return 0 if state is None else sum(m.topic == topic for m in state.members)
 
     async def leave(self, member: GroupMember) -> None:
         """Take `member` out; nothing happens if it is out already. Raises what its own `revoked` raised."""
@@ -184,12 +206,13 @@ class Groups:
                 self._release(name)
         self._groups.clear()
 
-    async def _enter(self, member: GroupMember, partitions: int) -> None:
+    async def _enter(self, member: GroupMember, partitions: int | None) -> None:
         group = self._groups.setdefault(member.group, _Group())
         async with group.lock:
             if not group.members:
                 self._hold(member.group)
-            group.partitions[member.topic] = partitions
+            if partitions is not None:
+                group.partitions[member.topic] = range(partitions)
             group.members.append(member)
             failed = await self._settle(group, member.topic)
             self._release_if_empty(member.group, group)
@@ -219,7 +242,7 @@ class Groups:
         expelled: dict[GroupMember, BaseException] = {}
         while True:
             staying = [m for m in group.members if m.topic == topic and m is not leaving]
-            shares = share_out([m.owned for m in staying], group.partitions[topic])
+            shares = share_out([m.owned for m in staying], group.partitions.get(topic, ()))
             lost = {m: [p for p in m.owned if p not in new] for m, new in zip(staying, shares, strict=True)}
             if leaving is not None:
                 lost[leaving] = list(leaving.owned)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from stream.base import Log
+from stream.kafka import KafkaLog
+from stream.kafka_wire import Access
 from stream.memory import MemoryLog
 from stream.sqlite_log import SqliteLog
 
@@ -16,18 +19,25 @@ NewLog = Callable[[], Log]
 """Makes a fresh, empty log at each call."""
 
 
-def _memory(folder: Path) -> Iterator[NewLog]:
+def _memory(request: pytest.FixtureRequest) -> Iterator[NewLog]:
     yield MemoryLog
 
 
-def _sqlite(folder: Path) -> Iterator[NewLog]:
+def _sqlite(request: pytest.FixtureRequest) -> Iterator[NewLog]:
     numbers = count()
+    folder: Path = request.getfixturevalue("tmp_path")
     yield lambda: SqliteLog(folder / f"log{next(numbers)}.db")
 
 
-LOGS = {"memory": _memory, "sqlite": _sqlite}
+def _kafka(request: pytest.FixtureRequest) -> Iterator[NewLog]:
+    # One cluster for all: a prefix of its own makes each log a fresh, empty one.
+    access = Access(request.getfixturevalue("kafka_bootstrap"))
+    yield lambda: KafkaLog(access, prefix=f"c{uuid.uuid4().hex[:12]}.")
 
 
-@pytest.fixture(params=list(LOGS))
-def new_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewLog]:
-    yield from LOGS[request.param](tmp_path)
+LOGS = {"memory": _memory, "sqlite": _sqlite, "kafka": _kafka}
+
+
+@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.broker if n == "kafka" else ()) for n in LOGS])
+def new_log(request: pytest.FixtureRequest) -> Iterator[NewLog]:
+    yield from LOGS[request.param](request)

@@ -23,6 +23,7 @@ from operators.records import Alert, DeadLetter, LatePost, Post, PostBatch, Sign
 from operators.registry import BUILT_IN
 from operators.schema import Json, Schema, SchemaRegistry
 from operators.scores_wire import PostScores
+from operators.signal_wire import signal_body
 
 WIRE: Final[dict[type[msgspec.Struct], tuple[str, str]]] = {
     Post: ("post", "affect.posts.social.v1"),
@@ -102,6 +103,8 @@ class Codec:
         if own is None:
             known = sorted(k.__name__ for k in self._own)
             raise OperatorError(f"encode: expected one of {known}, got {type(record).__name__}")
+        if type(record) is SignalRow:
+            return own[0] + signal_body(record)
         out = BytesIO()
         out.write(own[0])
         try:

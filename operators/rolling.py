@@ -99,10 +99,10 @@ class Rolling:
         rows, hashes, counts = block.authors
         new = _Kept(block.stamp, ids, block.values, (ids[rows], hashes, counts), len(block.late_rows))
         moved = difference((ids, block.values), (old.ids, old.values) if old else _nothing(block.values))
+        self._last[key] = new
         if block.pane_start + self._lateness.pane_ms + self._lateness.allowed_ms <= self._sealed():
             self._count_late(moved)
             return
-        self._last[key] = new
         authors = new.authors if old is None else _author_difference(new.authors, old.authors)
         seen = old.late if old is not None else 0
         if len(block.late_rows) > seen:
@@ -224,7 +224,9 @@ class Rolling:
         if self._watermark in (BEGINNING, FOREVER):
             return
         limit = self._watermark - self._lateness.allowed_ms - self._lateness.pane_ms
-        for key in [k for k in self._last if k[1] < limit]:
+        # A partition that was idle may stand far behind the others: what it has sent is known until it has caught up.
+        behind = {p.partition: min(0, p.watermark_ms - self._watermark) for p in self._progress.values()}
+        for key in [k for k in self._last if k[1] < limit + behind.get(k[0], 0)]:
             del self._last[key]
         for hop, level in self._levels.items():
             longest = max(w.size_ms for w in self._windows if w.hop_ms == hop)

@@ -16,6 +16,7 @@ from operators.records import SignalRow
 from operators.rolling import FOREVER
 from operators.window import parse_span
 from stream.base import Log
+from stream.errors import LogError
 from stream.feed import Feed, OpsStatus
 from stream.metrics import Metrics
 from stream.topics import PANES
@@ -93,7 +94,7 @@ class Runner:
         await self._log.ensure(self._topology.topics)
         watch = asyncio.create_task(self._watch(), name="status") if self._feed is not None else None
         try:
-            await self._windows.start()
+            await self._windows.start([end for _, end in await self._log.span(self._topology.config.topic)])
             for worker in self.workers:
                 await worker.start()
             await self._until_over()
@@ -120,8 +121,12 @@ class Runner:
     async def _watch(self) -> None:
         """Tell feed and metrics how things stand, once a second."""
         before, at = 0, time.monotonic()
+        status = OpsStatus()
         while True:
-            status = await self.status()
+            try:
+                status = await self.status()
+            except LogError as error:
+                status = msgspec.structs.replace(status, ready=False, problem=self._pulse.problem or str(error))
             now = time.monotonic()
             rate = max(0.0, (status.consumed - status.in_flight - before) / max(now - at, 1e-9))
             before, at = status.consumed - status.in_flight, now

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from operators.base import Clock
@@ -30,15 +31,21 @@ RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 class Pulse:
     """What the loops tell the outside: problems (for /readyz), timings, hooks after each commit, and how they ended.
 
-    `ended` is set when there is nothing more to do or `error` says why a loop stopped.
+    `ended` is set when there is nothing more to do or `error` says why a loop stopped. `troubles`: what each loop is
+    trying again just now.
     """
 
-    problem: str | None = None
+    troubles: dict[str, str] = field(default_factory=dict)
     error: BaseException | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     on_commit: Callable[[float], None] | None = None
     on_dead: Callable[[str, int], None] | None = None
     on_rows: Callable[[Sequence[SignalRow]], None] | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """The oldest trouble that still lasts, None where all is well."""
+        return next(iter(self.troubles.values()), None)
 
     def watch(self, task: asyncio.Task[None]) -> None:
         """Done-callback of every loop: one that raised ends the run; one that was fenced only loses its partition."""
@@ -48,7 +55,7 @@ class Pulse:
             log_.warning("%s: %s; the partition is let go", task.get_name(), error)
             return
         self.error = self.error or error
-        self.problem = str(error)
+        self.troubles[task.get_name()] = str(error)
         self.ended.set()
 
 
@@ -73,13 +80,13 @@ async def steadily(act: Callable[[], Awaitable[T]], pulse: Pulse, what: str) -> 
                 raise
             if attempt == 0:
                 log_.warning("%s: %s; retrying", what, error)
-            pulse.problem = f"{what}: {error}"
+            pulse.troubles[what] = f"{what}: {error}"
             await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
             attempt += 1
             continue
         if attempt:
             log_.warning("%s: works again after %d tries", what, attempt)
-            pulse.problem = None
+            pulse.troubles.pop(what, None)
         return result
 
 
@@ -132,8 +139,10 @@ class ScoreWorker:
         for partition in partitions:
             scorer = PartitionScorer(self._parts, partition)
             prefix = f"{self._parts.lane}/{partition}/"
-            state = await steadily(lambda p=prefix: self._log.restore(self._parts.group, p), self._pulse, "restore")  # type: ignore[misc]
-            blocks = await read_blocks(self._log, self._parts, partition) if state else []
+            what = f"restore {self._parts.topic}[{partition}]"
+            state = await steadily(lambda p=prefix: self._log.restore(self._parts.group, p), self._pulse, what)  # type: ignore[misc]
+            sent: Callable[[], Awaitable[list[PaneBlock]]] = partial(read_blocks, self._log, self._parts, partition)
+            blocks = await steadily(sent, self._pulse, what) if state else []
             offset = scorer.restore(state, blocks)
             self.scorers[partition] = scorer
             self._stop[partition] = asyncio.Event()
@@ -225,17 +234,24 @@ class WindowWorker:
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._member: Member | None = None
+        self._ends: tuple[int, ...] = ()
         self.stage = make_stage()
 
-    async def start(self) -> None:
-        """Join the group."""
+    async def start(self, ends: Sequence[int] = ()) -> None:
+        """Join the group. `ends`: offsets at which the input partitions end for a run that is to stop there."""
+        self._ends = tuple(ends)
         self._member = await self._log.join(self._group, PANES, self)
 
     async def assigned(self, partitions: Sequence[int], generation: int) -> None:
         """Rebuild the stage and go on from the committed offset."""
         self._generation = generation
-        self.stage = self._make_stage()
         self._stop = asyncio.Event()
+        await steadily(self._rebuild, self._pulse, "rebuild windows")
+        self._task = asyncio.create_task(self._loop(self.stage), name="windows")
+        self._task.add_done_callback(self._pulse.watch)
+
+    async def _rebuild(self) -> None:
+        self.stage = self._make_stage()
         position = (await self._log.committed(self._group, PANES))[0]
         while self.stage.offset < position:
             wanted = min(READ_PANES, position - self.stage.offset)
@@ -245,8 +261,6 @@ class WindowWorker:
             self.stage.ingest(records)
         if position:
             self.stage.skip()
-        self._task = asyncio.create_task(self._loop(self.stage), name="windows")
-        self._task.add_done_callback(self._pulse.watch)
 
     async def revoked(self, partitions: Sequence[int]) -> None:
         """Finish the step in hand and commit."""
@@ -274,6 +288,11 @@ class WindowWorker:
                 last = now
                 if pulse.on_rows is not None and rows:
                     pulse.on_rows(rows)
-            if pace.until_end and stage.done and not records:
+            if pace.until_end and stage.done and not records and self._all_read(stage):
                 pulse.ended.set()
                 return
+
+    def _all_read(self, stage: WindowStage) -> bool:
+        """Whether every partition stands at its end: an earlier run may have closed them before the input grew."""
+        progress = stage.rolling.progress
+        return all(k in progress and progress[k].consumed >= end for k, end in enumerate(self._ends))

@@ -131,7 +131,9 @@ async def _replay(config: Config, args: argparse.Namespace, out: Path) -> int:
     return 0 if status.conserved else 1
 
 
-async def _ingest(log: Log, config: Config, path: Path, rank_time_s: float | None, live: bool = False) -> None:
+async def _ingest(
+    log: Log, config: Config, path: Path, rank_time_s: float | None, live: bool = False
+) -> tuple[int, int]:
     await log.ensure([TopicSpec(config.topic, config.input.partitions)])
     plan = IngestPlan(
         path=path,
@@ -170,8 +172,8 @@ async def _send(args: argparse.Namespace) -> int:
         config = msgspec.structs.replace(
             config, domain=args.domain, input=msgspec.structs.replace(config.input, topic=topic, partitions=partitions)
         )
-        appended, known = await _ingest(log, config, Path(args.input), None, live=True)
-        sys.stderr.write(f"{appended} lines -> {topic}" + (f"; {known} were there already\n" if known else "\n"))
+        appended, before = await _ingest(log, config, Path(args.input), None, live=True)
+        sys.stderr.write(f"{appended} lines -> {topic}" + (f"; {before} were there already\n" if before else "\n"))
     finally:
         await log.close()
     return 0

@@ -37,7 +37,7 @@ class WirePost(msgspec.Struct, frozen=True, gc=False):
     created_at: int | float | str | None = None
     author: str | None = None
     lang: str | None = None
-    tickers: list[str] | None = None
+    tickers: tuple[str, ...] | None = None
     place: str | None = None
     event: str | None = None
     followers: int | None = None
@@ -94,7 +94,8 @@ def _symbol(given: str) -> str:
     return given.strip().lstrip("$").upper()
 
 
-def clean_tickers(given: list[str]) -> tuple[str, ...]:
+@lru_cache(maxsize=65_536)
+def clean_tickers(given: tuple[str, ...]) -> tuple[str, ...]:
     """Upper case, no `$`, no blanks, each once, in order; the first `MAX_TICKERS` count.
 
     Raises:
@@ -183,7 +184,7 @@ class Columns:
         if author is not None and len(author) > MAX_NAME:
             raise _too_long("author", author)
         if tickers is None and post.ticker is not None:
-            tickers = [post.ticker]
+            tickers = (post.ticker,)
         linked = None if tickers is None else clean_tickers(tickers)
         place = None if post.place is None else _name("place", post.place)
         event = None if post.event is None else _name("event", post.event)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
 from urllib.parse import parse_qsl
 
+from engines.errors import MissingExtra
 from stream.base import Log
 from stream.errors import UsageError
 from stream.memory import MemoryLog
 from stream.sqlite_log import SqliteLog
 
-FORMS = "memory://, sqlite:///RELATIVE.db, sqlite:////ABSOLUTE.db (sqlite also with ?synchronous=NORMAL)"
+FORMS = (
+    "memory://, sqlite:///RELATIVE.db, sqlite:////ABSOLUTE.db (sqlite also with ?synchronous=NORMAL), "
+    "kafka://HOST:PORT[,HOST:PORT] (also with ?security=SASL_SSL&mechanism=SCRAM-SHA-512&cafile=PATH&prefix=NAME."
+    "&instance=ID&replication=N&patience=SECONDS; user and password: AFFECT_KAFKA_USER, AFFECT_KAFKA_PASSWORD)"
+)
+
+_SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 
 def open_log(url: str) -> Log:
@@ -19,12 +28,13 @@ def open_log(url: str) -> Log:
 
     Raises:
         UsageError: no such kind of log, or a malformed address; one line that names the accepted forms.
+        MissingExtra: kafka:// without aiokafka.
     """
     scheme, separator, rest = url.partition("://")
     if separator and scheme == "memory" and not rest:
         return MemoryLog()
     if separator and scheme == "kafka":
-        raise UsageError(f"log {url!r}: kafka:// comes with the kafka extra, not in this version; expected {FORMS}")
+        return _kafka(url, rest)
     if separator and scheme == "sqlite" and rest.startswith("/"):
         path, _, query = rest[1:].partition("?")
         options = dict(parse_qsl(query, keep_blank_values=True))
@@ -35,3 +45,49 @@ def open_log(url: str) -> Log:
             if synchronous == "NORMAL":
                 return SqliteLog(path, "NORMAL")
     raise UsageError(f"log {url!r}: expected one of {FORMS}")
+
+
+def _kafka(url: str, rest: str) -> Log:
+    if "@" in rest:
+        raise UsageError(
+            f"log kafka://...: no user or password in the address (it shows in process lists); expected {FORMS}"
+        )
+    servers, _, query = rest.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = set(options) - {"security", "mechanism", "cafile", "prefix", "instance", "replication", "patience"}
+    for server in servers.rstrip("/").split(","):
+        found = _SERVER.fullmatch(server)
+        if found is None or not 1 <= int(found[2]) <= 65535:
+            raise UsageError(f"log {url!r}: {server!r} is no HOST:PORT; expected one of {FORMS}")
+    if unknown:
+        raise UsageError(f"log {url!r}: unknown option {', '.join(sorted(unknown))}; expected one of {FORMS}")
+    replication, patience = options.get("replication", ""), options.get("patience", "10")
+    if replication and not re.fullmatch("[1-9][0-9]?", replication):
+        raise UsageError(f"log {url!r}: replication: expected a number from 1, got {replication!r}; forms: {FORMS}")
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]+)?", patience):
+        raise UsageError(f"log {url!r}: patience: expected seconds, got {patience!r}; forms: {FORMS}")
+    if not re.fullmatch(r"[A-Za-z0-9._-]{0,100}", options.get("prefix", "")):
+        raise UsageError(f"log {url!r}: prefix: expected up to 100 of A-Z a-z 0-9 . _ -; forms: {FORMS}")
+    try:
+        # Half a second of imports that no other log has use for, and an extra that need not be there.
+        from stream.kafka import KafkaLog
+        from stream.kafka_wire import Access
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in ("aiokafka", "cramjam"):
+            raise
+        raise MissingExtra(f"log {url!r} needs {error.name}; run: pip install affectstream[kafka]") from error
+    access = Access(
+        servers.rstrip("/"),
+        security=options.get("security", "PLAINTEXT").upper(),
+        mechanism=options.get("mechanism", "SCRAM-SHA-512").upper(),
+        cafile=options.get("cafile"),
+        user=os.environ.get("AFFECT_KAFKA_USER"),
+        password=os.environ.get("AFFECT_KAFKA_PASSWORD"),
+    )
+    return KafkaLog(
+        access,
+        prefix=options.get("prefix", ""),
+        instance=options.get("instance"),
+        replication=int(replication) if replication else None,
+        patience_s=float(patience),
+    )

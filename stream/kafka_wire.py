@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import aiokafka.errors as kafka_errors
+import cramjam  # noqa: F401  zstd for aiokafka, which finds out too late that it is not there
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.protocol.coordination import FindCoordinatorRequest

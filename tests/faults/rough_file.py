@@ -8,7 +8,27 @@ from pathlib import Path
 from typing import NamedTuple
 
 START_MS = 1_790_000_040_000
-WORDS = "buy sell moon crash bull bear hold calls puts earnings rally dip green red up down today scared happy".split()
+WORDS = [
+    "buy",
+    "sell",
+    "moon",
+    "crash",
+    "bull",
+    "bear",
+    "hold",
+    "calls",
+    "puts",
+    "earnings",
+    "rally",
+    "dip",
+    "green",
+    "red",
+    "up",
+    "down",
+    "today",
+    "scared",
+    "happy",
+]
 TICKERS = ["AAPL", "TSLA", "NVDA", "GME", "KO"]
 
 

@@ -161,13 +161,36 @@ class LatePost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule that fired on a signal row."""
+    """A rule that fired on a signal row.
+
+    Attributes:
+        kind: `threshold`, `change` or `burst`. severity: `info`, `warning` or `critical`.
+        value, lo, hi, n, status, revision: of the row as it was then.
+        measure: what went beyond the limit: the value, the change, or the z of a burst.
+        reference: what it was compared with: the limit, the value of the window before, or the usual count.
+        message: one line for people.
+    """
 
     rule: str
+    kind: str
     severity: str
     row_id: str
     signal: str
+    domain: str
     entity: str
+    window_start: int
     window_end: int
     value: float
+    lo: float | None
+    hi: float | None
+    n: int
+    measure: float
+    reference: float
+    status: Status
+    revision: int
     message: str
+
+    @property
+    def alert_id(self) -> str:
+        """`rule|row_id`: deterministic; a rule alerts once for a window, so one seen twice is a copy."""
+        return f"{self.rule}|{self.row_id}"

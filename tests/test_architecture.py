@@ -18,7 +18,7 @@ GROUND = {
     ),
     "operators": set(
         """
-        admission arrivals base blocks calibrate cell_messages cells cells_wire clock domain errors
+        admission alert_rules arrivals base blocks calibrate cell_messages cells cells_wire clock domain errors
         evolution fingerprint gate gazetteer interval masking names ontology panes prewalk reasons
         records registry schema scores_wire signal_wire slots window
         """.split()
@@ -44,7 +44,7 @@ ROOF = {
     ),
     "stream": set(
         """
-        cli commands connect ingest live results runner scoring serve topology windowing worker
+        alerting cli commands connect ingest live results runner scoring serve topology windowing worker
         """.split()
     ),
 }
@@ -56,6 +56,7 @@ DOORS = {
         "stream/sqlite_log.py", "stream/sqlite_errors.py", "stream/sqlite_schema.py", "stream/commands/doctor.py",
     },
     "prometheus_client": {"stream/metrics.py"},
+    "faust": {"stream/signals_app.py"},
     "fastavro": {"operators/codec.py", "operators/schema.py", "operators/evolution.py"},
     "onnxruntime": set(),
     "scipy": {"engines/hashed.py"},

@@ -98,7 +98,11 @@ CELLS = PaneCells(
 )
 LATE = LatePost(topic="posts", partition=0, offset=7, post_id="ä", event_time_ms=NOW, late_by_ms=5)
 DEAD = DeadLetter(topic="posts", partition=0, offset=9, reason="empty", detail="d", size_bytes=0, time_ms=NOW)
-ALERT = Alert(rule="r", severity="warn", row_id="x", signal="s", entity="e", window_end=NOW, value=-0.5, message="m")
+ALERT = Alert(
+    rule="r", kind="change", severity="warning", row_id="x", signal="s", domain="market", entity="e",
+    window_start=NOW - 60_000, window_end=NOW, value=-0.5, lo=None, hi=0.5, n=7, measure=-0.75, reference=0.25,
+    status="revised", revision=2, message="m",
+)  # fmt: skip
 SCORES = PostScores(
     source_topic="posts",
     partition=0,

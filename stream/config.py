@@ -91,6 +91,25 @@ class WebConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     port: int = 8642
 
 
+class RegistryConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """url: Confluent-compatible schema registry, "" = the schemas that ship with the package.
+
+    cache: file that keeps what it said, so that a restart does without it; "" = none. ca: file of authorities, "" = the
+    usual ones. timeout: longest wait for one read. Who we are comes from AFFECT_REGISTRY_USER and _PASSWORD, or _TOKEN.
+    """
+
+    url: str = ""
+    cache: str = "affect-registry.json"
+    ca: str = ""
+    timeout: str = "2s"
+
+
+class AlertsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """rules: TOML file of `[[rule]]` tables (see deploy/config/alerts.toml); "" = no alerts."""
+
+    rules: str = ""
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Everything a run needs. domain: market, crisis or social."""
 
@@ -103,6 +122,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     run: RunConfig = RunConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     web: WebConfig = WebConfig()
+    alerts: AlertsConfig = AlertsConfig()
+    registry: RegistryConfig = RegistryConfig()
 
     @property
     def topic(self) -> str:
@@ -142,6 +163,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise UsageError(f"windows.minimum: expected at least 1 post, got {self.windows.minimum}")
         parse_span(self.run.commit_interval)
         parse_span(self.time.idle)
+        parse_span(self.registry.timeout)
         _ = self.lateness, self.window_specs, self.topic
         return self
 

@@ -18,11 +18,12 @@ from operators.language import Language
 from operators.market import market
 from operators.ontology import ONTOLOGY_VERSION
 from operators.registry import FileRegistry
+from operators.schema import SchemaRegistry
 from operators.social import social
 from operators.text import Score
 from operators.window import parse_span
 from stream.base import TopicSpec
-from stream.config import Config
+from stream.config import Config, RegistryConfig
 from stream.scoring import Observer, Parts
 from stream.topics import engine_topics
 from stream.windowing import WindowParts
@@ -39,10 +40,19 @@ def build_domain(name: str, spec: EngineSpec) -> Domain:
     return {"market": market, "crisis": crisis, "social": social}[name](spec)
 
 
-def build_codec() -> Codec:
-    """A codec on the schemas that ship with the package."""
-    registry = FileRegistry()
-    return Codec(registry, Gate(registry))
+def build_codec(registry: RegistryConfig | None = None) -> Codec:
+    """A codec on the schemas that ship with the package, or on the registry whose url is given.
+
+    Raises:
+        MissingExtra, UsageError, ConfigInvalid: the registry cannot be used, or refuses one of our schemas.
+    """
+    schemas: SchemaRegistry = FileRegistry()
+    if registry is not None and registry.url:
+        # Half a second of imports that nobody without a registry should wait for.
+        from stream.registry_open import open_registry
+
+        schemas = open_registry(registry)
+    return Codec(schemas, Gate(schemas))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +86,7 @@ def build(
     if config.run.language:
         chain.append(Language())
     chain += [Linker(config.domain), score]
-    codec = build_codec()
+    codec = build_codec(config.registry)
     lane = f"{config.input.group}:{config.domain}:{config.topic}"
     parts = Parts(
         topic=config.topic,

@@ -1,0 +1,426 @@
+"""The client of a registry elsewhere: asked once, bounded, and harmless whatever the other side does."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("confluent_kafka.schema_registry", reason="needs the extra: pip install 'affectstream[registry]'")
+sys.path.insert(0, str(Path(__file__).parent.parent / "registry"))
+
+from server import Registry, serving
+
+from operators.admission import parse_schema
+from operators.codec import Codec
+from operators.errors import ConfigInvalid, Rejected, SchemaUnknown
+from operators.gate import Gate, frame
+from operators.records import Post
+from operators.registry import BUILT_IN, FileRegistry
+from stream.config import load_config
+from stream.errors import UsageError
+from stream.registry_base import RegistryUnavailable
+from stream.registry_client import MAX_REFUSED, RegistryClient
+from stream.registry_http import RegistryAccess, RegistryHttp
+from stream.topology import build_codec
+
+POST = (BUILT_IN / "post.avsc").read_text()
+POSTS = "affect.posts.social.v1-value"
+
+
+class Hand:
+    """A clock moved by hand."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def point(name: str = "P") -> str:
+    return json.dumps({"type": "record", "name": name, "fields": [{"name": "x", "type": "long"}]})
+
+
+@contextmanager
+def client_of(
+    url: str, cache: Path | None = None, now: Callable[[], float] = time.monotonic
+) -> Iterator[RegistryClient]:
+    remote = RegistryHttp(url, timeout_s=1.0, deadline_s=1.5)
+    try:
+        yield RegistryClient(remote, FileRegistry(), cache, now=now)
+    finally:
+        remote.close()
+
+
+def state_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == "affect.registry"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_ids_are_those_of_the_registry_and_asked_for_once() -> None:
+    with serving() as (url, registry), client_of(url) as client:
+        registry.register("x-value", {"schema": point()})
+        assert client.by_id(1).type.name == "P"
+        schema_id = client.register(POSTS, POST)
+        assert schema_id == 2
+        assert client.by_id(schema_id).type.name == "affect.Post"
+        asked = len(registry.requests)
+        assert [client.by_id(k).id for k in (1, 2, 1, 2)] == [1, 2, 1, 2]
+        assert client.register(POSTS, POST) == 2
+        assert len(registry.requests) == asked
+        assert client.latest(POSTS).id == 2
+        assert client.latest("affect.alerts.v1-value").type.name == "affect.Alert", "the local one stands in"
+
+
+def test_a_codec_works_under_foreign_ids() -> None:
+    with serving() as (url, registry), client_of(url) as client:
+        registry.register("x-value", {"schema": point()})
+        codec = Codec(client, Gate(client))
+        (raw,) = codec.encode_posts([Post(id="a", text="hello")])
+        assert raw[:5] == frame(registry.subjects[POSTS][1]) != frame(1)
+
+
+def test_an_unknown_id_is_asked_for_once_then_refused_for_a_while() -> None:
+    clock = Hand()
+    with serving() as (url, registry), client_of(url, now=clock) as client:
+        gate = Gate(client)
+        for _ in range(5):
+            with pytest.raises(Rejected) as refused:
+                gate.check(frame(77) + b"x")
+            assert refused.value.reason == "unknown_schema"
+        assert len(registry.requests) == 1
+        registry.texts[77] = point()
+        registry.types[77] = parse_schema(point())
+        clock.at += 31
+        assert client.by_id(77).type.name == "P"
+        assert len(registry.requests) == 2
+
+
+def test_made_up_ids_fill_no_memory_and_take_no_more_than_their_share_of_time() -> None:
+    clock = Hand()
+
+    class Slow:
+        address = "slow"
+        asked = 0
+
+        def schema(self, schema_id: int) -> str | None:
+            self.asked += 1
+            clock.at += 0.5
+            return None
+
+        def find(self, subject: str, schema: str) -> int | None:
+            return None
+
+        def register(self, subject: str, schema: str) -> int:
+            return 1
+
+        def latest(self, subject: str) -> tuple[int, str] | None:
+            return None
+
+    slow = Slow()
+    client = RegistryClient(slow, FileRegistry(), unknown_s=1e9, now=clock)
+    began = clock.at
+    for k in range(10_000):
+        with pytest.raises(SchemaUnknown):
+            client.by_id(1000 + k)
+        clock.at += 0.001
+    spent = slow.asked * 0.5
+    assert 5 <= spent <= 5.5 + 0.2 * (clock.at - began)
+    clock.at += 1e6
+    fast = RegistryClient(Slow(), FileRegistry(), unknown_s=1e9, budget_s=1e9, now=clock)
+    for k in range(MAX_REFUSED + 100):
+        with pytest.raises(SchemaUnknown):
+            fast.by_id(1000 + k)
+    assert len(fast._refused) == MAX_REFUSED
+
+
+def test_down_registry_known_go_on_one_line_a_change(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Hand()
+    registry, port = Registry(), free_port()
+    registry.register("x-value", {"schema": point()})
+    registry.register("y-value", {"schema": point("Q")})
+    with serving(registry, port) as (url, _), client_of(url, now=clock) as client:
+        assert client.by_id(1).type.name == "P"
+        assert client.latest("x-value").id == 1
+        remote = client
+    with client_of(url, now=clock) as other:
+        assert remote.by_id(1).type.name == "P"
+        for _ in range(4):
+            clock.at += 100
+            with pytest.raises(SchemaUnknown, match="cannot be asked"):
+                other.by_id(2)
+        assert other.problem is not None
+        with serving(registry, port):
+            clock.at += 100
+            assert other.by_id(2).type.name == "Q"
+            assert other.problem is None
+        lines = state_lines(caplog)
+        assert len(lines) == 2, lines
+        assert "known schemas go on" in lines[0]
+        assert "works again" in lines[1]
+
+
+def test_while_it_is_down_it_is_not_asked_at_every_record() -> None:
+    clock = Hand()
+    with client_of(f"http://127.0.0.1:{free_port()}", now=clock) as client:
+        began = time.monotonic()
+        for k in range(2000):
+            with pytest.raises(SchemaUnknown):
+                client.by_id(k)
+        assert time.monotonic() - began < 1.0
+
+
+def test_down_at_the_first_start_local_ids_stand_in_and_are_checked_later(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Hand()
+    registry, port = Registry(), free_port()
+    with client_of(f"http://127.0.0.1:{port}", now=clock) as client:
+        codec = Codec(client, Gate(client))
+        assert codec.encode_posts([Post(id="a", text="b")])[0][:5] == frame(1)
+        registry.register("x-value", {"schema": point()})  # the registry says id 1 is something else
+        with serving(registry, port):
+            clock.at += 100
+            with pytest.raises(SchemaUnknown):
+                client.by_id(999)
+        lines = state_lines(caplog)
+        assert sum("go on" in line for line in lines) == 1, "one line though nine schemas were registered"
+        assert [line for line in lines if "id 1 " in line and "restart" in line]
+
+
+def test_a_restart_while_it_is_down_uses_the_ids_of_the_cache(tmp_path: Path) -> None:
+    cache, port = tmp_path / "schemas.json", free_port()
+    registry = Registry()
+    registry.register("x-value", {"schema": point()})
+    with serving(registry, port) as (url, _), client_of(url, cache) as client:
+        first = Codec(client, Gate(client)).encode_posts([Post(id="a", text="b")])
+        client.by_id(1)
+    with client_of(url, cache) as client:
+        assert Codec(client, Gate(client)).encode_posts([Post(id="a", text="b")]) == first
+        assert client.by_id(1).type.name == "P"
+        assert client.latest("affect.late.v1-value").type.name == "affect.LatePost"
+    with client_of(f"http://127.0.0.1:{free_port()}", cache) as another:
+        assert Codec(another, Gate(another)).encode_posts([Post(id="a", text="b")])[0][:5] == frame(1)
+    cache.write_text('{"url": "u", "schemas": {"1"')
+    with pytest.raises(UsageError, match="delete it"), client_of(url, cache):
+        pass
+
+
+def test_incompatible_and_forbidden_are_clear_at_once() -> None:
+    with serving() as (url, registry), client_of(url) as client:
+        registry.register(POSTS, {"schema": point()})
+        with pytest.raises(ConfigInvalid, match=r"refuses the schema.*incompatible"):
+            client.register(POSTS, POST)
+
+
+def test_credentials(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    caplog.set_level(logging.DEBUG)
+    token, password = "canary-token-31", "canary-pass-31"
+    for access, header in (
+        (RegistryAccess.from_env({"AFFECT_REGISTRY_TOKEN": token}), f"Bearer {token}"),
+        (
+            RegistryAccess.from_env({"AFFECT_REGISTRY_USER": "me", "AFFECT_REGISTRY_PASSWORD": password}),
+            "Basic bWU6Y2FuYXJ5LXBhc3MtMzE=",
+        ),
+    ):
+        with serving(authorization=header) as (url, _):
+            good = RegistryHttp(url, access)
+            assert RegistryClient(good, FileRegistry()).register(POSTS, POST) == 1
+            wrong = RegistryHttp(url, RegistryAccess(token=token + "x"))
+            with pytest.raises(UsageError, match="AFFECT_REGISTRY_TOKEN") as refused:
+                RegistryClient(wrong, FileRegistry()).register(POSTS, POST)
+            with pytest.raises(SchemaUnknown):
+                RegistryClient(wrong, FileRegistry()).by_id(1)
+            good.close()
+            wrong.close()
+        shown = f"{access!r} {refused.value} {capsys.readouterr()} {[r.getMessage() for r in caplog.records]}"
+        assert "canary" not in shown
+        assert "bWU6" not in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "access", "word"),
+    [
+        ("ftp://h", RegistryAccess(), "expected http"),
+        ("http://me:canary@h", RegistryAccess(), "no user or password"),
+        ("http://", RegistryAccess(), "expected http"),
+        ("http://h:99999", RegistryAccess(), "expected http"),
+        ("http://a,http://b", RegistryAccess(), "expected http"),
+        ("http://registry.example", RegistryAccess(token="canary"), "in the clear"),
+    ],
+)
+def test_addresses_that_cannot_work(url: str, access: RegistryAccess, word: str) -> None:
+    with pytest.raises(UsageError, match=word) as refused:
+        RegistryHttp(url, access)
+    assert "canary" not in str(refused.value)
+
+
+def test_half_given_credentials_are_refused() -> None:
+    with pytest.raises(UsageError, match="go together"):
+        RegistryAccess.from_env({"AFFECT_REGISTRY_USER": "me"})
+    with pytest.raises(UsageError, match="got both"):
+        RegistryAccess.from_env({f"AFFECT_REGISTRY_{n}": "x" for n in ("USER", "PASSWORD", "TOKEN")})
+
+
+def hostile(answer: Callable[[BaseHTTPRequestHandler], None]) -> type[BaseHTTPRequestHandler]:
+    class Hostile(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.close_connection = True
+            try:
+                answer(self)
+            except OSError:
+                return
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+    return Hostile
+
+
+def body(content: bytes, status: int = 200, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return answer
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(1 << 30))
+    handler.end_headers()
+    for _ in range(1 << 10):
+        handler.wfile.write(b" " * (1 << 20))
+
+
+def dripping(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-A: ")
+    for _ in range(80):
+        handler.wfile.write(b"a")
+        handler.wfile.flush()
+        time.sleep(0.1)
+
+
+def silent(handler: BaseHTTPRequestHandler) -> None:
+    time.sleep(4)
+
+
+def bomb(levels: int) -> bytes:
+    recursive = {"type": "record", "name": "R", "fields": [{"name": "n", "type": ["null", "R"]}]}
+    return json.dumps({"schema": json.dumps(recursive)}).encode() if levels == 0 else b"[" * levels
+
+
+HOSTILE = {
+    "1 GB body": endless,
+    "recursive schema": body(bomb(0)),
+    "zero-size items": body(json.dumps({"schema": '{"type":"array","items":"null"}'}).encode()),
+    "deep JSON": body(bomb(400_000)),
+    "redirect": body(b"", 302, Location="http://127.0.0.1:1/"),
+    "redirect in body": body(b"<html>moved</html>", 301, Location="/elsewhere"),
+    "HTML": body(b"<html>hello</html>"),
+    "a list": body(b"[1, 2]"),
+    "a number": body(b"7"),
+    "null": body(b"null"),
+    "nothing": body(b""),
+    "schema is a number": body(b'{"schema": 7}'),
+    "schema is null": body(b'{"schema": null}'),
+    "schema is no JSON": body(b'{"schema": "{"}'),
+    "id is huge": body(b'{"id": ' + b"9" * 5000 + b', "schema": "\\"int\\""}'),
+    "not UTF-8": body(b'{"schema": "\xff\xfe"}'),
+    "lone surrogate": body(b'{"schema": "\\ud800"}'),
+    "protobuf": body(b'{"schema": "syntax", "schemaType": "PROTOBUF"}'),
+    "references": body(b'{"schema": "\\"int\\"", "references": [{"name": "a", "subject": "b", "version": 1}]}'),
+    "references are text": body(b'{"schema": "\\"int\\"", "references": "x"}'),
+    "gzip bomb": body(gzip.compress(b" " * (1 << 26)), Content_Encoding="gzip"),
+    "404 page": body(b"<html>no such page</html>", 404),
+    "500": body(b'{"error_code": 50001, "message": "a\\nb"}', 500),
+    "error is a list": body(b"[]", 500),
+    "wrong length": body(b"{}", Content_Length="999999"),
+    "no HTTP": lambda handler: handler.wfile.write(b"\x00\x01SSH-2.0\r\n\r\n"),  # type: ignore[dict-item]
+    "dripping headers": dripping,
+    "silence": silent,
+}
+
+
+@pytest.mark.parametrize("name", sorted(HOSTILE))
+def test_a_hostile_registry_is_harmless(name: str) -> None:
+    """Whatever it answers, an unknown id is one dead letter within the deadline, and no memory is filled."""
+    import resource
+
+    with serving(handler=hostile(HOSTILE[name])) as (url, _), client_of(url) as client:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.monotonic()
+        with pytest.raises(SchemaUnknown) as refused:
+            client.by_id(5000)
+        assert time.monotonic() - began < 2.5
+        assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 40
+        assert len(str(refused.value)) < 800
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["a list", "redirect", "id is huge", "404 page", "500", "HTML", "nothing"])
+def test_a_hostile_registry_gives_no_ids(name: str) -> None:
+    with serving(handler=hostile(HOSTILE[name])) as (url, _):
+        remote = RegistryHttp(url, timeout_s=1.0, deadline_s=1.5)
+        with pytest.raises(RegistryUnavailable):
+            remote.register(POSTS, POST)
+        with pytest.raises(RegistryUnavailable):
+            remote.latest(POSTS)
+        remote.close()
+
+
+def test_a_registry_that_changes_an_id_is_not_believed(tmp_path: Path) -> None:
+    clock = Hand()
+    registry, port = Registry(), free_port()
+    with serving(registry, port) as (url, _), client_of(url, tmp_path / "c.json", clock) as client:
+        client.register(POSTS, POST)
+    swapped = Registry()
+    swapped.register("x-value", {"schema": point()})
+    swapped.register("y-value", {"schema": point("Q")})
+    with serving(swapped, port), client_of(url, tmp_path / "c.json", clock) as client:
+        assert client.by_id(1).type.name == "affect.Post"
+        with pytest.raises(SchemaUnknown, match="never change"):
+            client.latest("x-value")
+        assert client.latest("y-value").type.name == "Q"
+
+
+def test_no_thread_stays_behind_a_dripping_registry() -> None:
+    with serving(handler=hostile(dripping)) as (url, _):
+        remote = RegistryHttp(url, timeout_s=0.3, deadline_s=0.5)
+        with pytest.raises(RegistryUnavailable, match="no whole answer"):
+            remote.schema(1)
+        remote.close()
+        until = time.monotonic() + 3
+        while time.monotonic() < until and any(t.name == "affect-registry" for t in threading.enumerate()):
+            time.sleep(0.02)
+        assert not any(t.name == "affect-registry" for t in threading.enumerate())
+
+
+def test_the_setting_reaches_the_codec(tmp_path: Path) -> None:
+    with serving() as (url, registry):
+        config = load_config(None, {"AFFECT_REGISTRY__URL": url, "AFFECT_REGISTRY__CACHE": str(tmp_path / "kept.json")})
+        registry.register("x-value", {"schema": point()})
+        codec = build_codec(config.registry)
+        assert codec.encode_posts([Post(id="a", text="b")])[0][:5] == frame(2)
+        assert (tmp_path / "kept.json").exists()

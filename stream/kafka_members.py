@@ -131,6 +131,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
 
         self._client = await self._wire.steady(connect, f"join group {self.kafka_group}")
         subscription = SubscriptionState()
+        subscription.register_fetch_waiters(set())  # its fetcher would; nothing is fetched here
         subscription.subscribe({self.topic}, listener=self)
         self._settled.clear()
         self._coordinator = GroupCoordinator(

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import aiokafka.errors as kafka_errors
 import cramjam  # noqa: F401  zstd for aiokafka, which finds out too late that it is not there
 from aiokafka.client import AIOKafkaClient
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import AIOKafkaConnection, collect_hosts
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.structs import TopicPartition
 
@@ -32,6 +32,7 @@ MOVED = {3, 5, 6, 9, 56, 74, 75, 78, 103}
 """Codes that say: the metadata is old, ask again (leader moved, not there yet, starting)."""
 WAIT = {7, 8, 13, 14, 15, 16, 19, 20, 27, 41, 51}
 """Codes that say: later (loading, no coordinator yet, too few replicas, timed out)."""
+MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
 DENIED = {29: "topic", 30: "group", 31: "cluster", 53: "transactional id", 65: "delegation token"}
 
 # Every failure comes back as an error of ours; aiokafka's own lines would repeat it ten times a second.
@@ -61,8 +62,8 @@ class Access:
         """Refuse what cannot work, before any connection is made."""
         if self.security not in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):
             raise LogError(f"security={self.security}: expected PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
-        if self.mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
-            raise LogError(f"mechanism={self.mechanism}: expected SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN")
+        if self.mechanism not in MECHANISMS:
+            raise LogError(f"mechanism={self.mechanism}: expected {', '.join(MECHANISMS)}")
         if self.security.startswith("SASL") and (self.user is None or self.password is None):
             raise LogError(
                 f"security={self.security} needs a user and a password; set AFFECT_KAFKA_USER and AFFECT_KAFKA_PASSWORD"
@@ -137,6 +138,7 @@ class Wire:
         self.check_open()
         async with self._opening:
             if self._client is None:
+                await self.knock()
                 client = self.new_client()
                 try:
                     await client.bootstrap()
@@ -200,22 +202,33 @@ class Wire:
 
     async def diagnose(self) -> None:
         """Where connections fail, find out whether that is for good: knock once more, and listen to the reason."""
-        if time.monotonic() - self._diagnosed_at < 1.0:
-            return
-        self._diagnosed_at = time.monotonic()
+        if time.monotonic() - self._diagnosed_at >= 1.0:
+            self._diagnosed_at = time.monotonic()
+            with contextlib.suppress(kafka_errors.KafkaError, OSError, TimeoutError):
+                await self.knock()
+
+    async def knock(self) -> None:
+        """Connect to any of the servers and hang up.
+
+        Raises:
+            LogError: it can never work, and why.
+            KafkaError, OSError, TimeoutError: it may work later.
+        """
         options = self.access.options()
+        failure: BaseException = kafka_errors.NodeNotReadyError("no server is given")
         for host, port, _ in collect_hosts(self.access.bootstrap):
             try:
-                connection = await create_conn(host, port, request_timeout_ms=3_000, **options)
+                await _try(host, port, **options)
             except (kafka_errors.KafkaError, OSError, TimeoutError, ValueError) as error:
+                failure = error
                 refusal = _refusal(error, self.access)
                 if refusal is None and not isinstance(error, ConnectionRefusedError):
                     refusal = await _other_language(host, port, self.access.security)
                 if refusal is not None:
                     raise LogError(f"{self.where}: {host}:{port}: {refusal}") from error
             else:
-                await connection.close()
                 return
+        raise failure
 
     async def refresh(self) -> None:
         """Fetch the metadata anew, as far as a broker answers."""
@@ -313,7 +326,8 @@ def _refusal(error: BaseException, access: Access) -> str | None:
             f"see AFFECT_KAFKA_USER and AFFECT_KAFKA_PASSWORD"
         )
     if isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
-        return f"mechanism={access.mechanism} is not one the broker takes ({error})"
+        known = " or ".join(m for m in MECHANISMS if m != access.mechanism)
+        return f"mechanism={access.mechanism} is not one this broker takes; expected {known}"
     if isinstance(error, kafka_errors.IllegalSaslStateError):
         return f"security={access.security}: the broker asks for no password here; expected SSL or PLAINTEXT"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -326,14 +340,24 @@ def _refusal(error: BaseException, access: Access) -> str | None:
     return None
 
 
+async def _try(host: str, port: int, **options: Any) -> None:
+    """Connect, log in, hang up, and see the line closed; raises what went wrong."""
+    connection = AIOKafkaConnection(host, port, client_id="affectstream", request_timeout_ms=3_000, **options)
+    try:
+        await connection.connect()
+    finally:
+        closed = connection.close()
+        if connection._protocol is not None:  # it got as far as a line
+            await asyncio.wait((closed,), timeout=1.0)
+
+
 async def _other_language(host: str, port: int, security: str) -> str | None:
     """Whether a port that hangs up speaks TLS where we do not, or the other way round; what to set instead."""
     if security.endswith("SSL"):
         try:
-            connection = await create_conn(host, port, request_timeout_ms=2_000)
+            await _try(host, port)
         except (kafka_errors.KafkaError, OSError, TimeoutError):
             return None
-        await connection.close()
         return f"security={security}: this port does not speak TLS; expected PLAINTEXT or SASL_PLAINTEXT"
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -5,48 +5,51 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 
 SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "broker.py"
-
-
-def load_broker() -> ModuleType:
-    """`deploy/kafka/broker.py` as a module; it lies in no package."""
-    if "affect_kafka_broker" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("affect_kafka_broker", SCRIPT)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["affect_kafka_broker"] = module
-        spec.loader.exec_module(module)
-    return sys.modules["affect_kafka_broker"]
-
-
-def no_broker(reason: str) -> None:
-    """Skip with the reason; in CI nothing may be skipped for want of a broker."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"no Kafka: {reason}")
-    pytest.skip(f"no Kafka: {reason}")
+NewCluster = Callable[..., AbstractContextManager[Any]]
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap() -> Iterator[str]:
+def new_cluster() -> NewCluster:
+    """Starts a cluster of deploy/kafka/broker.py, stops it at the end. Skips without Java; in CI that is a failure."""
+
+    @contextmanager
+    def start(**options: Any) -> Iterator[Any]:
+        name = "affect_kafka_broker"  # it lies in no package
+        if name not in sys.modules:
+            spec = importlib.util.spec_from_file_location(name, SCRIPT)
+            assert spec is not None
+            assert spec.loader is not None
+            sys.modules[name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(sys.modules[name])
+        broker = sys.modules[name]
+        try:
+            cluster = broker.Cluster(**options)
+        except broker.BrokerError as error:
+            if os.environ.get("CI") == "true":
+                pytest.fail(f"no Kafka: {error}")
+            pytest.skip(f"no Kafka: {error}")
+        try:
+            yield cluster.start()
+        finally:
+            cluster.close()
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(new_cluster: NewCluster) -> Iterator[str]:
     """host:port of a broker that every test may use and none may stop."""
     given = os.environ.get("AFFECT_KAFKA")
     if given:
         yield given.removeprefix("kafka://")
         return
-    broker = load_broker()
-    try:
-        cluster = broker.Cluster()
-    except broker.BrokerError as error:
-        no_broker(f"set AFFECT_KAFKA=host:port, or: {error}")
-    try:
-        cluster.start()
+    with new_cluster() as cluster:
         yield cluster.bootstrap
-    finally:
-        cluster.close()

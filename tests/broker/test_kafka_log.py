@@ -1,0 +1,434 @@
+"""`kafka://` where it differs from a file: brokers that die, members in several processes, settings found wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from stream.base import CommitUnit, Output, TopicSpec
+from stream.cli import main
+from stream.errors import Fenced, LogError, LogUnavailable
+from stream.kafka import KafkaLog
+from stream.kafka_wire import Access
+
+pytestmark = pytest.mark.broker
+T0 = 1_700_000_000_000
+
+
+def posts(texts: Sequence[str], partition: int = 0, topic: str = "t") -> list[Output]:
+    return [Output(topic, partition, text.encode(), text.encode(), T0 + k) for k, text in enumerate(texts)]
+
+
+async def values(log: KafkaLog, partition: int = 0, topic: str = "t") -> list[str]:
+    return [r.value.decode() for r in await log.read(topic, partition, 0, 1_000_000)]
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 120))  # type: ignore[arg-type]
+
+
+async def in_the_end(act: Callable[[], Awaitable[Any]], seconds: float = 40.0) -> Any:
+    """`act` until it is no longer LogUnavailable."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await act()
+        except LogUnavailable:
+            assert time.monotonic() < deadline, "the log did not come back"
+
+
+# A broker that dies
+
+
+def test_commits_go_on_after_kill_9_and_nothing_is_lost_doubled_or_swapped(mortal: Any, prefix: str) -> None:
+    async def test() -> None:
+        log = KafkaLog(Access(mortal.bootstrap), prefix, patience_s=1.0)
+        await log.ensure([TopicSpec("t", 2)])
+        unavailable = 0
+
+        async def write(partition: int) -> None:
+            nonlocal unavailable
+            for k in range(300):
+                unit = CommitUnit(
+                    "g", {("t", partition): k + 1}, {f"at/{partition}": str(k).encode()}, posts([str(k)], partition)
+                )
+                while True:
+                    try:
+                        await log.commit(unit)
+                        break
+                    except LogUnavailable:
+                        unavailable += 1
+                await asyncio.sleep(0.005)
+
+        writing = asyncio.gather(write(0), write(1))
+        for _ in range(2):
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(mortal.nodes[0].kill)
+            await asyncio.sleep(1.5)
+            mortal.nodes[0].start()
+            await asyncio.to_thread(mortal.nodes[0].wait, 30.0)
+        await writing
+        expected = [str(k) for k in range(300)]
+        assert await in_the_end(lambda: values(log, 0)) == expected
+        assert await values(log, 1) == expected
+        assert await log.committed("g", "t") == [300, 300]
+        assert await log.restore("g", "") == {"at/0": b"299", "at/1": b"299"}
+        assert unavailable > 0, "the broker was never away"
+        await log.close()
+
+    run(test)
+
+
+def test_a_reader_sees_every_record_over_a_kill_and_never_an_end_that_is_none(mortal: Any, prefix: str) -> None:
+    async def test() -> None:
+        log = KafkaLog(Access(mortal.bootstrap), prefix, patience_s=1.0)
+        await log.ensure([TopicSpec("t", 1)])
+        chance = random.Random(1)  # so that it does not compress: several fetches long
+        texts = [f"{k}-{chance.randbytes(500).hex()}" for k in range(6_000)]
+        await log.commit(CommitUnit("w", outputs=posts(texts)))
+        seen: list[str] = []
+        away = 0
+        killed = False
+        while len(seen) < len(texts):
+            try:
+                records = await log.read("t", 0, len(seen), 100)
+            except LogUnavailable:
+                away += 1
+                if away == 1:
+                    mortal.nodes[0].start()
+                continue
+            assert records, f"an end at {len(seen)} of {len(texts)}"
+            seen += [r.value.decode() for r in records]
+            if len(seen) >= 1_000 and not killed:
+                killed = True
+                await asyncio.to_thread(mortal.nodes[0].kill)
+        assert away > 0
+        assert seen == texts
+        await log.close()
+
+    run(test)
+
+
+def test_every_call_says_unavailable_while_the_broker_is_down_and_works_again_by_itself(
+    mortal: Any, prefix: str
+) -> None:
+    async def test() -> None:
+        log = KafkaLog(Access(mortal.bootstrap), prefix, patience_s=0.3)
+        late = KafkaLog(Access(mortal.bootstrap), prefix, patience_s=0.3)
+        await log.ensure([TopicSpec("t", 1)])
+        await log.commit(CommitUnit("g", {("t", 0): 1}, {"k": b"v"}, posts(["a"])))
+        mortal.nodes[0].kill()
+        try:
+            unit = CommitUnit("g", {("t", 0): 2}, {"k": b"w"}, posts(["b"]))
+            for one in (log, late):
+                for call in (
+                    lambda one=one: one.ensure([TopicSpec("t", 1)]),
+                    lambda one=one: one.topics(),
+                    lambda one=one: one.read("t", 0, 0, 10),
+                    lambda one=one: one.span("t"),
+                    lambda one=one: one.committed("g", "t"),
+                    lambda one=one: one.restore("g", ""),
+                    lambda one=one: one.commit(unit),
+                ):  # fmt: skip
+                    with pytest.raises(LogUnavailable):
+                        await asyncio.wait_for(call(), 20)
+        finally:
+            mortal.nodes[0].start()
+            await asyncio.to_thread(mortal.nodes[0].wait, 30.0)
+        await in_the_end(lambda: log.commit(unit))
+        assert await in_the_end(lambda: values(log)) == ["a", "b"]
+        assert await in_the_end(lambda: late.restore("g", "")) == {"k": b"w"}
+        await log.close()
+        await late.close()
+
+    run(test)
+
+
+def test_a_stopped_broker_is_waited_for_and_a_commit_in_doubt_lands_once(mortal: Any, prefix: str) -> None:
+    async def test() -> None:
+        log = KafkaLog(Access(mortal.bootstrap), prefix, patience_s=1.0)
+        await log.ensure([TopicSpec("t", 1)])
+        await log.commit(CommitUnit("w", outputs=posts(["a"])))
+        unit = CommitUnit("w", outputs=posts(["b"]))
+        mortal.nodes[0].signal(19)
+        try:
+            with pytest.raises(LogUnavailable):
+                await log.commit(unit)
+        finally:
+            mortal.nodes[0].signal(18)
+        await in_the_end(lambda: log.commit(unit))
+        await in_the_end(lambda: log.commit(CommitUnit("w", outputs=posts(["c"]))))
+        assert await values(log) == ["a", "b", "c"]
+        await log.close()
+
+    run(test)
+
+
+# Members in several processes (here: several logs)
+
+
+class Owner:
+    """A listener that counts: it owns from `assigned` to the end of `revoked`, and commits as it lets go."""
+
+    def __init__(self, log: KafkaLog) -> None:
+        self.log = log
+        self.owns: dict[int, int] = {}
+        self.generation = 0
+
+    async def assigned(self, partitions: Sequence[int], generation: int) -> None:
+        self.generation = generation
+        starts = await self.log.committed("g", "t")
+        self.owns |= {p: starts[p] for p in partitions}
+
+    async def revoked(self, partitions: Sequence[int]) -> None:
+        await self.work(partitions)
+        for p in partitions:
+            del self.owns[p]
+
+    async def work(self, partitions: Sequence[int]) -> None:
+        for p in partitions:
+            self.owns[p] += 1
+        await self.log.commit(CommitUnit("g", {("t", p): self.owns[p] for p in partitions}, generation=self.generation))
+
+
+async def settled(partitions: int, *owners: Owner) -> None:
+    """Until every partition has one owner, and all have some."""
+    deadline = time.monotonic() + 30
+    while sorted(p for o in owners for p in o.owns) != list(range(partitions)) or not all(o.owns for o in owners):
+        assert time.monotonic() < deadline, [o.owns for o in owners]
+        await asyncio.sleep(0.05)
+
+
+def test_partitions_move_between_processes_and_each_hand_over_carries_the_count_on(
+    kafka_bootstrap: str, prefix: str
+) -> None:
+    async def test() -> None:
+        logs = [KafkaLog(Access(kafka_bootstrap), prefix) for _ in range(3)]
+        await logs[0].ensure([TopicSpec("t", 6)])
+        a, b, c = (Owner(log) for log in logs)
+        first = await logs[0].join("g", "t", a)
+        await settled(6, a)
+        old = a.generation
+        await logs[1].join("g", "t", b)
+        await settled(6, a, b)
+        lost = min(b.owns)
+        before = await logs[0].committed("g", "t")
+        with pytest.raises(Fenced):
+            await logs[0].commit(CommitUnit("g", {("t", lost): 99}, {"zombie": b"1"}, posts(["z"]), generation=old))
+        assert await logs[2].committed("g", "t") == before
+        await logs[2].join("g", "t", c)
+        await settled(6, a, b, c)
+        assert [len(o.owns) for o in (a, b, c)] == [2, 2, 2]
+        await first.leave()
+        await settled(6, b, c)
+        for owner in (b, c):
+            await owner.work(tuple(owner.owns))
+        counts = await logs[2].committed("g", "t")
+        assert counts == [owner.owns[p] for p in range(6) for owner in (b, c) if p in owner.owns]
+        assert await logs[2].restore("g", "") == {}
+        for log in logs:
+            await log.close()
+
+    run(test)
+
+
+def test_a_process_the_broker_gave_up_on_is_fenced_before_it_writes_anything(kafka_bootstrap: str, prefix: str) -> None:
+    async def test() -> None:
+        silent = KafkaLog(Access(kafka_bootstrap), prefix, session_ms=1_500)
+        other = KafkaLog(Access(kafka_bootstrap), prefix, session_ms=1_500)
+        await silent.ensure([TopicSpec("t", 2)])
+        a, b = Owner(silent), Owner(other)
+        await silent.join("g", "t", a)
+        await a.work([0, 1])
+        # What a suspended process does: no heartbeat, no answer to a rebalance, and then it goes on where it was.
+        coordinator = silent._places["g", "t"].membership._coordinator
+        assert coordinator is not None
+        await coordinator._stop_heartbeat_task()
+        await other.join("g", "t", b)
+        await settled(2, b)
+        await b.work([0, 1])
+        unit = CommitUnit("g", {("t", 0): 77}, {"k": b"zombie"}, posts(["zombie"]), generation=a.generation)
+        with pytest.raises(Fenced, match="no longer knows this member"):
+            await silent.commit(unit)
+        assert await other.committed("g", "t") == [b.owns[0], b.owns[1]]
+        assert await values(other) == []
+        assert await other.restore("g", "") == {}
+        await other.close()
+        await silent.close()
+
+    run(test)
+
+
+def test_a_member_outlives_a_broker_that_dies(mortal: Any, prefix: str) -> None:
+    async def test() -> None:
+        log = KafkaLog(Access(mortal.bootstrap), prefix, patience_s=2.0)
+        await log.ensure([TopicSpec("t", 3)])
+        owner = Owner(log)
+        await log.join("g", "t", owner)
+        await owner.work([0, 1, 2])
+        await asyncio.to_thread(mortal.nodes[0].kill)
+        mortal.nodes[0].start()
+        await asyncio.to_thread(mortal.nodes[0].wait, 30.0)
+
+        async def again() -> None:
+            await settled(3, owner)
+            await log.commit(CommitUnit("g", {("t", p): 50 for p in range(3)}, generation=owner.generation))
+
+        await in_the_end(again)
+        assert await log.committed("g", "t") == [50, 50, 50]
+        await log.close()
+
+    run(test)
+
+
+# Settings
+
+
+async def make(bootstrap: str, name: str, partitions: int, configs: dict[str, str]) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        answer = await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=configs)])
+        assert [error[1] for error in answer.topic_errors] == [0], answer
+    finally:
+        await admin.close()
+
+
+@pytest.mark.parametrize(
+    ("spec", "configs", "said"),
+    [
+        (TopicSpec("t", 2), {}, r"retention.ms is 604800000 with .*CreateTime.*expected retention.ms -1"),
+        (TopicSpec("t", 2, 86_400_000), {}, r"retention.ms is 604800000 with .*CreateTime"),
+        (TopicSpec("t", 2), {"cleanup.policy": "compact"}, "cleanup.policy is compact, expected delete"),
+        (TopicSpec("t", 2, compact=True), {"retention.ms": "-1"}, "cleanup.policy is delete, expected compact"),
+        (TopicSpec("t", 3), {"retention.ms": "-1"}, "has 2 partitions, asked for 3"),
+    ],
+)
+def test_a_topic_somebody_made_otherwise_is_named_and_left_alone(
+    kafka_bootstrap: str,
+    prefix: str,
+    spec: TopicSpec,
+    configs: dict[str, str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def test() -> None:
+        await make(kafka_bootstrap, f"{prefix}t", 2, configs)
+        log = KafkaLog(Access(kafka_bootstrap), prefix)
+        before = await log.topics()
+        with pytest.raises(LogError, match=said) as caught:
+            await log.ensure([TopicSpec("fresh"), spec])
+        assert not caught.value.retriable
+        assert await log.topics() == before
+        await log.close()
+
+    run(test)
+
+
+def test_topics_apply_makes_checks_and_names_what_is_wrong(
+    kafka_bootstrap: str, prefix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apply = ["topics", "apply", "--log", f"kafka://{kafka_bootstrap}?prefix={prefix}", "--domain", "market"]
+    assert main([*apply, "--partitions", "2"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"made"}
+    assert main([*apply, "--partitions", "2"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"ok"}
+    assert main([*apply, "--partitions", "3"]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("wrong    affect.posts.finance.v1")
+    assert "has 2 partitions, asked for 3" in err
+
+
+def test_old_and_odd_event_times_stay_and_what_a_broker_would_refuse_is_refused_here(
+    kafka_bootstrap: str, prefix: str
+) -> None:
+    async def test() -> None:
+        await make(kafka_bootstrap, f"{prefix}narrow", 1, {"max.message.bytes": "20000", "cleanup.policy": "compact"})
+        log = KafkaLog(Access(kafka_bootstrap), prefix)
+        await log.ensure([TopicSpec("old", 1), TopicSpec("short", 1, retention_ms=3_600_000)])
+        stamps = [0, 978_307_200_000, 4_102_444_800_000, 253_402_300_799_000]
+        units = [Output(topic, 0, b"k", b"v", stamp) for topic in ("old", "short") for stamp in stamps]
+        await log.commit(CommitUnit("w", outputs=units))
+        await asyncio.sleep(5)  # the broker looks for what has expired every 2 s
+        assert [r.timestamp_ms for r in await log.read("old", 0, 0, 10)] == stamps
+        assert len(await log.read("short", 0, 0, 10)) == 4  # by arrival, whatever the stamp says
+
+        noise = random.Random(1).randbytes(30_000)
+        now = int(time.time() * 1000)
+        for bad, said in (
+            (Output("narrow", 0, b"k", noise, now), "max.message.bytes"),
+            (Output("narrow", 0, None, b"v", now), "every record needs a key"),
+            (Output("narrow", 0, b"k", b"v", now + 86_400_000), r"message.timestamp.after.max.ms"),
+        ):
+            with pytest.raises(LogError, match=said) as caught:
+                await log.commit(CommitUnit("w", outputs=[bad]))
+            assert not caught.value.retriable
+            await log.commit(CommitUnit("w", outputs=[Output("narrow", 0, b"k", b"fine", now)]))  # nothing is poisoned
+        half = [Output("narrow", 0, b"%d" % k, noise[k : k + 9_000], now) for k in range(10)]
+        await log.commit(CommitUnit("w", outputs=half))  # goes as several batches
+        assert [r.value for r in await log.read("narrow", 0, 0, 100)] == [b"fine"] * 3 + [o.value for o in half]
+        await log.close()
+
+    run(test)
+
+
+def test_records_of_an_aborted_transaction_are_not_read(kafka_bootstrap: str, prefix: str) -> None:
+    from aiokafka import AIOKafkaProducer
+
+    async def test() -> None:
+        log = KafkaLog(Access(kafka_bootstrap), prefix)
+        await log.ensure([TopicSpec("t", 1)])
+        producer = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap, transactional_id=prefix)
+        await producer.start()
+        try:
+            for k, good in enumerate((True, False, False, True)):
+                await producer.begin_transaction()
+                await producer.send_and_wait(f"{prefix}t", str(k).encode(), partition=0)
+                await (producer.commit_transaction() if good else producer.abort_transaction())
+                await log.commit(CommitUnit("w", outputs=posts([f"mine {k}"])))
+        finally:
+            await producer.stop()
+        assert await values(log) == ["0", "mine 0", "mine 1", "mine 2", "3", "mine 3"]
+        assert await log.read("t", 0, (await log.span("t"))[0][1], 10) == []
+        await log.close()
+
+    run(test)
+
+
+# The whole engine
+
+
+def test_a_replay_on_kafka_is_the_replay_in_memory(kafka_bootstrap: str, prefix: str, tmp_path: Path) -> None:
+    chance = random.Random(3)
+    file = tmp_path / "posts.jsonl"
+    with file.open("w") as out:
+        at = T0
+        for k in range(2_000):
+            at += chance.randrange(900)
+            text = chance.choice(["$AAPL to the moon", "sell $TSLA now", "I love $MSFT", "panic in $AAPL and $TSLA"])
+            post = {
+                "id": f"p{k}",
+                "text": f"{text} {k}",
+                "created_at": at - chance.randrange(20_000),
+                "author": f"a{k % 97}",
+            }
+            out.write(json.dumps(post) + "\n")
+
+    def replay(log: str, workers: int) -> bytes:
+        rows = tmp_path / "rows.jsonl"
+        command = ["replay", str(file), "--domain", "market", "--engine", "stub", "--out", str(rows), "--log", log]
+        assert main([*command, "--workers", str(workers)]) == 0
+        return rows.read_bytes()
+
+    expected = replay("memory://", 1)
+    assert expected.count(b"\n") > 500
+    for workers in (1, 3):
+        assert replay(f"kafka://{kafka_bootstrap}?prefix={prefix}{workers}.", workers) == expected

@@ -103,9 +103,7 @@ def counted(part: Triples) -> dict[tuple[int, int], int]:
 
 
 @given(st.lists(pairs, min_size=1, max_size=5), st.integers(1, 15))
-def test_authors_kept_are_the_smallest_hashes_with_complete_counts(
-    parts: list[list[tuple[int, int]]], keep: int
-) -> None:
+def test_kept_authors_have_the_smallest_hashes_and_full_counts(parts: list[list[tuple[int, int]]], keep: int) -> None:
     """However the posts were cut into parts: what is kept is what one look at everything would keep."""
     held = AuthorTable(keep)
     for k, part in enumerate(parts):

@@ -31,12 +31,8 @@ def test_a_block_holds_counts_sums_and_authors_by_entity() -> None:
     assert dict(zip(first.names, first.values.tolist(), strict=True)) == {"x": [2, 0, 50, 5], "all:*": [3, 1, 70, 7]}
     assert dict(zip(second.names, second.values.tolist(), strict=True)) == {"x": [1, 0, 30, 3], "all:*": [1, 0, 30, 3]}
     rows, hashes, counts = first.authors
-    assert [
-        (first.names[r], h, n) for r, h, n in zip(rows.tolist(), hashes.tolist(), counts.tolist(), strict=True)
-    ] == [
-        ("x", 7, 2),
-        ("all:*", 7, 2),
-    ]
+    known = zip(rows.tolist(), hashes.tolist(), counts.tolist(), strict=True)
+    assert [(first.names[row], author, n) for row, author, n in known] == [("x", 7, 2), ("all:*", 7, 2)]
     assert len(first.late_rows) == 0
 
 

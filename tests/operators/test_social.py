@@ -1,0 +1,65 @@
+"""Topic emotions: shares of the six primaries and of none sum to one; disgust and valence beside them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toys import batch_of
+
+from engines.base import EngineSpec
+from engines.stub import stub_spec
+from operators.domain import Sums
+from operators.errors import ConfigInvalid
+from operators.social import COLUMNS, SIGNALS, social
+
+M = 1_000_000
+LABELS = stub_spec().head("goemotions28").labels
+DOMAIN = social(stub_spec())
+
+
+def values_of(rows: list[list[int]]) -> dict[str, float]:
+    batch = batch_of(["t"] * len(rows), scores={"goemotions28": rows})
+    n = np.array([len(rows)], np.int64)
+    total = DOMAIN.channels(batch).sum(axis=0)[None, :]
+    derived = DOMAIN.derive(Sums(n, n.astype(float), total, np.array([False])))
+    return dict(zip(DOMAIN.signals, derived.value[0].tolist(), strict=True))
+
+
+def one(label: str) -> list[int]:
+    return [M if name == label else 0 for name in LABELS]
+
+
+@pytest.mark.parametrize(
+    ("label", "signal", "valence"),
+    [("joy", "joy", 1), ("love", "love", 1), ("fear", "fear", -1), ("sadness", "sadness", -1), ("anger", "anger", -1),
+     ("neutral", "neutral", 0)],
+)  # fmt: skip
+def test_a_pure_post_is_all_in_one_share(label: str, signal: str, valence: int) -> None:
+    got = values_of([one(label)])
+    assert got[f"social.{signal}"] == pytest.approx(1.0, abs=1e-5)
+    assert got["social.valence"] == pytest.approx(valence, abs=1e-5)
+
+
+def test_disgust_counts_under_anger_and_as_its_own_channel() -> None:
+    got = values_of([one("disgust"), one("joy")])
+    assert got["social.disgust"] == pytest.approx(0.5, abs=1e-5)
+    assert got["social.anger"] == pytest.approx(0.5, abs=1e-5)
+    assert got["social.joy"] == pytest.approx(0.5, abs=1e-5)
+
+
+@given(st.lists(st.lists(st.integers(0, M), min_size=28, max_size=28), min_size=1, max_size=5))
+def test_the_primaries_and_none_take_at_most_all_the_mass(rows: list[list[int]]) -> None:
+    got = values_of(rows)
+    shares = [got[f"social.{name}"] for name in ("love", "joy", "surprise", "anger", "sadness", "fear", "neutral")]
+    assert all(-1e-9 <= share <= 1 + 1e-9 for share in shares)
+    assert sum(shares) <= 1 + 1e-6
+    assert -1 <= got["social.valence"] <= 1
+
+
+def test_names() -> None:
+    assert len(DOMAIN.columns) == len(COLUMNS)
+    assert len(SIGNALS) == len(set(SIGNALS)) == 9
+    with pytest.raises(ConfigInvalid, match="no head 'goemotions28'"):
+        social(EngineSpec("toy", "1", "numpy", ()))

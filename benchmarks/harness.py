@@ -16,7 +16,9 @@ def machine() -> str:
     model = "unknown CPU"
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
         model = names[0] if names else model
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "msgspec", "fastavro"))
     load = os.getloadavg()[0]

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from oracle import (
     TASKS,
     Post,
@@ -40,7 +39,19 @@ pytestmark = [
 def replay(path: Path, domain: str, out: Path, *more: str) -> dict[str, int]:
     """Run `affect replay`; returns its conservation sum."""
     done = subprocess.run(
-        [sys.executable, "-m", "stream.cli", "replay", str(path), "--domain", domain, "--out", str(out), "--json", *more],
+        [
+            sys.executable,
+            "-m",
+            "stream.cli",
+            "replay",
+            str(path),
+            "--domain",
+            domain,
+            "--out",
+            str(out),
+            "--json",
+            *more,
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -65,56 +76,74 @@ def disordered(posts: list[Post], times: list[int]) -> list[Post]:
 
 
 class Case:
-    """One stream with what its rows must be."""
+    """One stream (or its first `head` posts) with what its rows must be."""
 
-    def __init__(self, domain: str, folder: Path) -> None:
+    def __init__(self, domain: str, folder: Path, head: int | None = None) -> None:
         self.domain = domain
-        self.path = Path(str(DATA)) / "text" / "streams" / f"{STREAMS[domain]}.jsonl.gz"
-        posts = read_posts(self.path)
+        posts = read_posts(Path(str(DATA)) / "text" / "streams" / f"{STREAMS[domain]}.jsonl.gz")[:head]
+        self.path = write_posts(folder / f"{domain}-{head}.jsonl.gz", posts)
         self.times = times_of(posts, STEP_S)
         scores = {task: score_file(self.path, task) for task in TASKS[domain]}
         self.want: Rows = expected(posts, self.times, entities_of(posts, domain), scores, domain)
         self.count = len(posts)
         shuffled = disordered(posts, self.times)
         self.duplicates = len(shuffled) - len(posts)
-        self.shuffled = write_posts(folder / f"{domain}.jsonl.gz", shuffled)
+        self.shuffled = write_posts(folder / f"{domain}-{head}-shuffled.jsonl.gz", shuffled)
+
+    def check_in_order(self, folder: Path, *more: str) -> None:
+        """In file order, by rank: counts exact, values to 1e-9."""
+        out = folder / "rows.jsonl"
+        sums = replay(self.path, self.domain, out, "--rank-time", str(STEP_S), *more)
+        n = self.count
+        assert sums == {"in": n, "applied": n, "duplicate": 0, "late": 0, "rejected": 0, "in_flight": 0}
+        assert disagreements(read_rows(out), self.want) == []
+
+    def check_disordered(self, folder: Path, *more: str) -> None:
+        """27 % out of order, 2 % sent twice: the same rows."""
+        out = folder / "rows.jsonl"
+        sums = replay(self.shuffled, self.domain, out, *more)
+        assert sums["duplicate"] == self.duplicates
+        assert sums["in"] == sums["applied"] + self.duplicates
+        assert sums["applied"] == self.count
+        assert disagreements(read_rows(out), self.want) == []
 
 
 @pytest.fixture(scope="module", params=sorted(STREAMS))
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """The whole stream."""
     return Case(request.param, tmp_path_factory.mktemp("oracle"))
 
 
-@pytest.mark.parametrize(
-    ("log", "batch", "workers"),
-    [
-        ("memory", 1000, 1),
-        ("memory", 64, 3),
-        ("sqlite", 1000, 3),
-        ("sqlite", 1, 1),
-    ],
-)
+@pytest.fixture(scope="module", params=sorted(STREAMS))
+def head(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """The first 4000 posts: a batch size of 1 takes 3 ms a post."""
+    return Case(request.param, tmp_path_factory.mktemp("oracle"), 4000)
+
+
+def log_url(kind: str, folder: Path) -> str:
+    return "memory://" if kind == "memory" else f"sqlite:///{folder}/log.db"
+
+
+@pytest.mark.parametrize(("log", "batch", "workers"), [("memory", 64, 3), ("sqlite", 1000, 1)])
 def test_in_order(case: Case, log: str, batch: int, workers: int, tmp_path: Path) -> None:
-    """In file order, by rank: counts exact, values to 1e-9."""
-    url = "memory://" if log == "memory" else f"sqlite:///{tmp_path}/log.db"
-    out = tmp_path / "rows.jsonl"
-    args = ("--rank-time", str(STEP_S), "--log", url, "--batch-size", str(batch), "--workers", str(workers))
-    sums = replay(case.path, case.domain, out, *args)
-    assert sums == {"in": case.count, "applied": case.count, "duplicate": 0, "late": 0, "rejected": 0, "in_flight": 0}
-    assert disagreements(read_rows(out), case.want) == []
+    args = ("--log", log_url(log, tmp_path), "--batch-size", str(batch), "--workers", str(workers))
+    case.check_in_order(tmp_path, *args)
 
 
-@pytest.mark.parametrize(("log", "batch", "workers"), [("memory", 1, 1), ("memory", 1000, 3), ("sqlite", 64, 1)])
+@pytest.mark.parametrize(("log", "batch", "workers"), [("memory", 1000, 1), ("sqlite", 64, 3)])
 def test_disorder_and_duplicates(case: Case, log: str, batch: int, workers: int, tmp_path: Path) -> None:
-    """27 % out of order, 2 % sent twice: the same rows."""
-    url = "memory://" if log == "memory" else f"sqlite:///{tmp_path}/log.db"
-    out = tmp_path / "rows.jsonl"
-    args = ("--log", url, "--batch-size", str(batch), "--workers", str(workers))
-    sums = replay(case.shuffled, case.domain, out, *args)
-    assert sums["duplicate"] == case.duplicates
-    assert sums["in"] == sums["applied"] + case.duplicates
-    assert sums["applied"] == case.count
-    assert disagreements(read_rows(out), case.want) == []
+    args = ("--log", log_url(log, tmp_path), "--batch-size", str(batch), "--workers", str(workers))
+    case.check_disordered(tmp_path, *args)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("log", ["memory", "sqlite"])
+def test_one_post_at_a_time(head: Case, log: str, workers: int, tmp_path: Path) -> None:
+    args = ("--log", log_url(log, tmp_path), "--batch-size", "1", "--workers", str(workers))
+    if workers == 1:
+        head.check_in_order(tmp_path, *args)
+    else:
+        head.check_disordered(tmp_path, *args)
 
 
 def test_twice_the_same_bytes(case: Case, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_batches_at_once_do_not_mix() -> None:
 
 
 class Waiting(Watched):
-    """Waits for the event loop in the midst of a batch: on a thread of its own that ends, on the loop it never would."""
+    """Waits for the event loop within a batch: on a thread of its own that ends, on the loop it never would."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()

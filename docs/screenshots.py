@@ -1,0 +1,67 @@
+"""Makes the pictures in this folder from the real demo in headless Chromium: `python docs/screenshots.py`.
+
+Needs the `dev` extra (playwright) and /usr/bin/chromium. Each picture starts `affect demo`, lets the scenario play,
+opens the page and stops the demo again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+HERE = Path(__file__).parent
+CHROMIUM = "/usr/bin/chromium"
+SIZE = {"width": 1280, "height": 820}
+LARGEST = 250_000
+"""Bytes: the pictures are loaded by everybody who opens the README."""
+
+DRAWN_MS = 2_000
+"""After the first chart: the others, the list of posts and the first live events."""
+
+PICTURES = {"live-page.png": "panic", "live-page-crisis.png": "hurricane"}
+
+
+def shoot(name: str, scenario: str, port: int, settle_s: float, speed: float) -> int:
+    """Play `scenario`, photograph the page after `settle_s` seconds. Returns the file's size in bytes."""
+    command = [sys.executable, "-m", "stream.cli", "demo", "--headless", "--scenario", scenario]
+    command += ["--port", str(port), "--speed", str(speed)]
+    demo = subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True)
+    try:
+        assert demo.stdout is not None
+        url = demo.stdout.readline().split()[-1]
+        time.sleep(settle_s)
+        with sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            page = browser.new_page(viewport=SIZE, color_scheme="light", reduced_motion="reduce")
+            page.goto(url)
+            page.wait_for_selector("canvas", timeout=60_000)
+            page.wait_for_timeout(DRAWN_MS)
+            page.screenshot(path=HERE / name)
+            browser.close()
+    finally:
+        demo.send_signal(signal.SIGINT)
+        demo.wait(timeout=30)
+    return (HERE / name).stat().st_size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8741)
+    parser.add_argument("--settle", type=float, default=45.0, help="seconds the demo plays before the picture")
+    parser.add_argument("--speed", type=float, default=30.0, help="scenario seconds a second")
+    args = parser.parse_args()
+    for name, scenario in PICTURES.items():
+        size = shoot(name, scenario, args.port, args.settle, args.speed)
+        print(f"docs/{name}: {size / 1000:.0f} kB")
+        if size > LARGEST:
+            raise SystemExit(f"docs/{name}: expected at most {LARGEST} bytes, got {size}; lower SIZE")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 """The Avro body of a signal row, written directly: rows are the one record the engine writes by the hundred thousand.
 
-Field for field as `schemas/signal.avsc`; a property test compares every body with fastavro's. Measured at a fifth of the
-time of `fastavro.schemaless_writer`, most of which goes into choosing union branches: decisions/0010.
+Field for field as `schemas/signal.avsc`; a property test compares every body with fastavro's. Measured at a fifth of
+the time of `fastavro.schemaless_writer`, most of which goes into choosing union branches: decisions/0010.
 """
 
 from __future__ import annotations

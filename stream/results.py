@@ -11,6 +11,7 @@ import msgspec
 from operators.codec import Codec
 from operators.records import SignalRow
 from stream.base import Log
+from stream.errors import StreamError
 from stream.topics import SIGNALS
 
 Key = tuple[str, str, int, int]
@@ -53,7 +54,11 @@ class FinalRows:
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> int:
-    """Write lines to `path` whole or not at all (temporary file, fsync, rename). Returns how many."""
+    """Write lines to `path` whole or not at all (temporary file, fsync, rename). Returns how many.
+
+    Raises:
+        StreamError: the folder cannot be written to, or is full; `path` is as it was.
+    """
     count = 0
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -64,6 +69,8 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> int:
             out.flush()
             os.fsync(out.fileno())
         part.replace(path)
+    except OSError as error:
+        raise StreamError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
     return count

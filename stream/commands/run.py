@@ -86,6 +86,8 @@ def run_replay(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: the folder {out.absolute().parent} does not exist")
+    if out.is_dir():
+        raise UsageError(f"--out {out}: expected a file, got a folder")
     config = msgspec.convert(
         {
             "domain": args.domain,
@@ -159,6 +161,8 @@ async def _with_bar(runner: Runner, total: int) -> None:
 
 def run_send(args: argparse.Namespace) -> int:
     """`affect send`: append posts to a log another process reads."""
+    if not 1 <= args.partitions <= 4096:
+        raise UsageError(f"--partitions: expected 1 to 4096, got {args.partitions}")
     return asyncio.run(_send(args))
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from operators.records import SignalRow
 from stream.base import CommitUnit, Output, TopicSpec
+from stream.errors import StreamError
 from stream.memory import MemoryLog
 from stream.results import FinalRows, write_lines
 from stream.topics import SIGNALS
@@ -90,3 +91,13 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         write_lines(out, failing())
     assert out.read_bytes() == b"1\n2\n"
     assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path: Path) -> None:
+    def failing() -> Iterator[bytes]:
+        yield b"1"
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StreamError, match=r"rows\.jsonl: cannot be written: No space left on device"):
+        write_lines(tmp_path / "rows.jsonl", failing())
+    assert list(tmp_path.iterdir()) == []

@@ -118,6 +118,14 @@ class Node:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
 
+    def suspend(self) -> None:
+        """SIGSTOP, and wait until every thread has stopped (Linux). `signal(SIGCONT)` lets it go on."""
+        assert self.process is not None
+        self.signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        while any(stat.read_text().rpartition(")")[2].split()[0] != "T" for stat in tasks.glob("*/stat")):
+            time.sleep(0.01)
+
     def kill(self) -> None:
         """kill -9, and wait until it is gone."""
         self.signal(signal.SIGKILL)

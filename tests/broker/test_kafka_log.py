@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -158,12 +159,12 @@ def test_a_stopped_broker_is_waited_for_and_a_commit_in_doubt_lands_once(mortal:
         await log.ensure([TopicSpec("t", 1)])
         await log.commit(CommitUnit("w", outputs=posts(["a"])))
         unit = CommitUnit("w", outputs=posts(["b"]))
-        mortal.nodes[0].signal(19)
+        mortal.nodes[0].suspend()
         try:
             with pytest.raises(LogUnavailable):
                 await log.commit(unit)
         finally:
-            mortal.nodes[0].signal(18)
+            mortal.nodes[0].signal(signal.SIGCONT)
         await in_the_end(lambda: log.commit(unit))
         await in_the_end(lambda: log.commit(CommitUnit("w", outputs=posts(["c"]))))
         assert await values(log) == ["a", "b", "c"]

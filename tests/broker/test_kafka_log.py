@@ -173,6 +173,48 @@ def test_a_stopped_broker_is_waited_for_and_a_commit_in_doubt_lands_once(mortal:
     run(test)
 
 
+def test_no_acknowledged_record_is_lost_when_leaders_of_a_cluster_die(new_cluster: Any, prefix: str) -> None:
+    async def test(cluster: Any) -> None:
+        log = KafkaLog(Access(cluster.bootstrap), prefix, patience_s=3.0)
+        await in_the_end(lambda: log.ensure([TopicSpec("t", 3)]))
+        stop = asyncio.Event()
+        acknowledged = [0, 0, 0]
+
+        async def write(partition: int) -> None:
+            while not stop.is_set():
+                k = acknowledged[partition]
+                outputs = posts([str(k)], partition)
+                unit = CommitUnit("g", {("t", partition): k + 1}, {f"at/{partition}": str(k).encode()}, outputs)
+                await in_the_end(lambda unit=unit: log.commit(unit))  # type: ignore[misc]
+                acknowledged[partition] = k + 1
+
+        writing = asyncio.gather(*(write(p) for p in range(3)))
+        for _ in range(2):
+            await asyncio.sleep(1.0)
+            leader = cluster.nodes[await log._wire.leader(f"{prefix}t", 0) - 1]
+            before = min(acknowledged)
+            await asyncio.to_thread(leader.kill)
+            deadline = time.monotonic() + 40
+            while min(acknowledged) < before + 10:  # two of three go on
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+            leader.start()
+            await asyncio.to_thread(leader.wait, 60.0)
+            await asyncio.sleep(5.0)  # in sync again
+        stop.set()
+        await writing
+        fresh = KafkaLog(Access(cluster.bootstrap), prefix)
+        for p in range(3):
+            assert await values(fresh, p) == [str(k) for k in range(acknowledged[p])]
+        assert await fresh.committed("g", "t") == acknowledged
+        assert await fresh.restore("g", "") == {f"at/{p}": str(n - 1).encode() for p, n in enumerate(acknowledged)}
+        await log.close()
+        await fresh.close()
+
+    with new_cluster(brokers=3) as cluster:
+        run(lambda: test(cluster))
+
+
 # Members in several processes (here: several logs)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from stream.base import Log
 from stream.kafka import KafkaLog
@@ -32,7 +34,19 @@ def _sqlite(request: pytest.FixtureRequest) -> Iterator[NewLog]:
 def _kafka(request: pytest.FixtureRequest) -> Iterator[NewLog]:
     # One cluster for all: a prefix of its own makes each log a fresh, empty one.
     access = Access(request.getfixturevalue("kafka_bootstrap"))
-    yield lambda: KafkaLog(access, prefix=f"c{uuid.uuid4().hex[:12]}.")
+    name, numbers = f"c{uuid.uuid4().hex[:12]}.", count()
+    yield lambda: KafkaLog(access, prefix=f"{name}{next(numbers)}.")
+    asyncio.run(_delete_topics(access.bootstrap, name))
+
+
+async def _delete_topics(bootstrap: str, prefix: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        if left := [topic for topic in await admin.list_topics() if topic.startswith(prefix)]:
+            await admin.delete_topics(left)
+    finally:
+        await admin.close()
 
 
 LOGS = {"memory": _memory, "sqlite": _sqlite, "kafka": _kafka}

@@ -317,6 +317,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C would leave a broker behind
         cluster.close()
 
 

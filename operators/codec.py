@@ -206,7 +206,7 @@ class Codec:
             get("created_at"),
             get("author"),
             get("lang"),
-            get("tickers"),
+            None if (tickers := get("tickers")) is None else tuple(tickers),
             get("place"),
             get("event"),
         )

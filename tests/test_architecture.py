@@ -25,6 +25,7 @@ GROUND = {
     ),
     "stream": set(
         """
+        registry_base sink_base
         kafka_members kafka_offsets kafka_reader kafka_state kafka_topics kafka_wire kafka_writer
         assets base batches config crisis_phrases errors feed group_lock groups history metrics
         phrases sqlite_errors sqlite_schema system_clock topic_rules topics wakeups wordings
@@ -44,6 +45,7 @@ ROOF = {
     ),
     "stream": set(
         """
+        registry_open
         alerting cli commands connect ingest live results runner scoring serve topology windowing worker
         """.split()
     ),

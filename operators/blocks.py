@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from operators.records import F64, I32, I64, U64
+from operators.records import F64, I32, I64, U64, Bools
 
 
 def group_sum(ids: I32, mat: I64) -> tuple[I32, I64]:
@@ -47,28 +47,38 @@ class CellTable:
         """Add `mat[k]` to the row of `ids[k]`; ids may repeat. The arrays must not be changed afterwards."""
         self._parts.append((ids, mat))
         self._pending += len(ids)
-        if self._pending > 2 * len(self._ids) + 4096:
+        if self._pending > len(self._ids) + 4096:
             self.settle()
 
     def settle(self) -> tuple[I32, I64]:
         """Sorted unique ids (int32 [k]) and their sums (int64 [k, width])."""
         if self._parts:
-            parts = self._parts if not len(self._ids) else [(self._ids, self._mat), *self._parts]
-            self._parts, self._pending = [], 0
-            ids = np.concatenate([p[0] for p in parts])
-            mat = np.concatenate([p[1] for p in parts])
-            self._ids, self._mat = group_sum(ids, mat)
+            parts, self._parts, self._pending = self._parts, [], 0
+            fresh = group_sum(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
+            self._ids, self._mat = _union([(self._ids, self._mat), fresh]) if len(self._ids) else fresh
         return self._ids, self._mat
 
 
-def merged(tables: list[CellTable], width: int) -> tuple[I32, I64]:
-    """The sum of several tables, as sorted ids and rows."""
+def merged(tables: list[CellTable], width: int, wanted: Bools | None = None) -> tuple[I32, I64]:
+    """The sum of several tables, as sorted ids and rows. `wanted`: bool by id, leaves the others out (None = all)."""
     settled = [t.settle() for t in tables]
+    if wanted is not None:
+        masks = [wanted[ids] for ids, _ in settled]
+        settled = [(ids[mask], mat[mask]) for (ids, mat), mask in zip(settled, masks, strict=True)]
     if len(settled) == 1:
         return settled[0]
     if not settled:
         return np.zeros(0, np.int32), np.zeros((0, width), np.int64)
-    return group_sum(np.concatenate([s[0] for s in settled]), np.concatenate([s[1] for s in settled]))
+    return _union(settled)
+
+
+def _union(tables: list[tuple[I32, I64]]) -> tuple[I32, I64]:
+    """Sum of tables whose ids are sorted and unique; needs room for the result and one table, not for all of them."""
+    ids = np.unique(np.concatenate([t[0] for t in tables]))
+    out = np.zeros((len(ids), tables[0][1].shape[1]), np.int64)
+    for own, mat in tables:
+        out[np.searchsorted(ids, own)] += mat
+    return ids, out
 
 
 Triples = tuple[I32, U64, I64]

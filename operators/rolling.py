@@ -189,10 +189,11 @@ class Rolling:
         return frames
 
     def _frame(self, window: WindowSpec, end: int, only: I32 | None) -> SignalFrame:
-        ids, values, authors = self._levels[window.hop_ms].window(window.slots_of_window(end))
+        wanted: Bools | None = None
         if only is not None:
-            wanted = np.isin(ids, only)
-            ids, values = ids[wanted], values[wanted]
+            wanted = np.zeros(len(self._names), np.bool_)
+            wanted[only] = True
+        ids, values, authors = self._levels[window.hop_ms].window(window.slots_of_window(end), wanted)
         n, unknown = values[:, 0], values[:, 1]
         distinct, n_eff = crowd(ids, n, unknown, authors, self._keep)
         whole: Bools = ids == self._names.find(WHOLE)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from operators.blocks import NO_AUTHORS, AuthorTable, CellTable, Triples, group_authors, merged
-from operators.records import I32, I64
+from operators.records import I32, I64, Bools
 
 
 class SlotLevel:
@@ -45,11 +45,17 @@ class SlotLevel:
                 table = self._authors[slot] = AuthorTable(self._keep)
             table.add(authors)
 
-    def window(self, slots: Iterable[int]) -> tuple[I32, I64, Triples]:
-        """The sum over several slots: sorted ids (int32 [k]), values (int64 [k, width]), author counts."""
+    def window(self, slots: Iterable[int], wanted: Bools | None = None) -> tuple[I32, I64, Triples]:
+        """The sum over several slots: sorted ids (int32 [k]), values (int64 [k, width]), author counts.
+
+        `wanted`: bool by entity id, leaves the others out (None = all).
+        """
         starts = list(slots)
-        ids, values = merged([self._cells[s] for s in starts if s in self._cells], self._width)
+        ids, values = merged([self._cells[s] for s in starts if s in self._cells], self._width, wanted)
         tables = [self._authors[s].settle() for s in starts if s in self._authors]
+        if wanted is not None:
+            masks = [wanted[t[0]] for t in tables]
+            tables = [(t[0][m], t[1][m], t[2][m]) for t, m in zip(tables, masks, strict=True)]
         if not tables:
             return ids, values, NO_AUTHORS
         return ids, values, tables[0] if len(tables) == 1 else group_authors(tables, self._keep)

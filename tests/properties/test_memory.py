@@ -49,7 +49,8 @@ for minute in range(HOURS * 60):
     if minute % 2:
         rows += sum(len(frame.names) * len(SIGNALS) for frame in rolling.emit())
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"peak": peak, "keys": len(seen), "rows": rows, "posts": offset, **rolling.memory(), "kept": len(store)}))
+found = {"peak": peak, "keys": len(seen), "rows": rows, "posts": offset, "kept": len(store)}
+print(json.dumps({**found, **rolling.memory()}))
 """
 
 

@@ -10,11 +10,13 @@ from functools import partial
 
 import msgspec
 
+from operators.alerts import Rules
 from operators.base import Clock
 from operators.clock import BEGINNING
 from operators.records import SignalRow
 from operators.rolling import FOREVER
 from operators.window import parse_span
+from stream.alerting import AlertWorker, load_rules
 from stream.base import Log
 from stream.errors import LogError
 from stream.feed import Feed, OpsStatus
@@ -75,6 +77,15 @@ class Runner:
             clock,
             self._pulse,
         )
+        self._alerts = self._alert_worker() if topology.config.alerts.rules else None
+
+    def _alert_worker(self) -> AlertWorker:
+        config, codec = self._topology.config, self._topology.windows.codec
+        rules = load_rules(config.alerts.rules).rules
+        group = f"{config.input.group}-{config.domain}-alerts"
+        return AlertWorker(
+            self._log, partial(Rules, rules), codec, group, config.domain, self._pace, self._clock, self._pulse
+        )
 
     @property
     def windows(self) -> WindowStage:
@@ -95,9 +106,14 @@ class Runner:
         watch = asyncio.create_task(self._watch(), name="status") if self._feed is not None else None
         try:
             await self._windows.start([end for _, end in await self._log.span(self._topology.config.topic)])
+            if self._alerts is not None:
+                await self._alerts.start()
             for worker in self.workers:
                 await worker.start()
             await self._until_over()
+            if self._alerts is not None and self._pulse.ended.is_set():
+                await self._alerts.finish()
+                self._raise_error()
         finally:
             if watch is not None:
                 watch.cancel()
@@ -106,6 +122,8 @@ class Runner:
             for worker in self.workers:
                 await worker.stop()
             await self._windows.stop()
+            if self._alerts is not None:
+                await self._alerts.stop()
 
     async def _until_over(self) -> None:
         """Wait for `stop`, for the end of the input, or for a loop that failed: its error is raised."""
@@ -115,6 +133,9 @@ class Runner:
         finally:
             for way in ways:
                 way.cancel()
+        self._raise_error()
+
+    def _raise_error(self) -> None:
         if self._pulse.error is not None:
             raise self._pulse.error
 

@@ -46,7 +46,7 @@ ROOF = {
     "stream": set(
         """
         registry_open
-        alerting cli commands connect ingest live results runner scoring serve topology windowing worker
+        alerting cli commands connect ingest live results runner scoring serve sinking topology windowing worker
         """.split()
     ),
 }

@@ -9,7 +9,7 @@ import sys
 from typing import NoReturn
 
 from engines.errors import AffectError
-from stream.commands import doctor, models, run, signals, topics
+from stream.commands import doctor, models, run, signals, sink, topics
 
 EPILOG = """examples:
   affect demo                                            watch trained models turn a scenario into moving signals
@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--verbose", action="store_true", help="log what the engine does to stderr")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
-    for group in (run, models, signals, topics, doctor):
+    for group in (run, models, signals, sink, topics, doctor):
         group.add(verbs)
     return parser
 

@@ -100,7 +100,13 @@ class JsonLinesFile:
         if not self._side.exists():
             if length:
                 raise UsageError(f"--out {self._path}: exists, but not from this sink; choose another or delete it")
-            return _Position(log)
+            # Before the first line: a file killed with nothing but half a line in it is still known as ours.
+            begun = _Position(log)
+            try:
+                self._note(begun)
+            except OSError as problem:
+                raise UsageError(f"--out {self._path}: {self._side.name}: {problem.strerror}") from None
+            return begun
         try:
             at = msgspec.json.decode(self._side.read_bytes(), type=_Position, strict=False)
         except (msgspec.DecodeError, UnicodeDecodeError, OSError) as problem:

@@ -58,6 +58,7 @@ DOORS = {
         "stream/sqlite_log.py", "stream/sqlite_errors.py", "stream/sqlite_schema.py", "stream/commands/doctor.py",
     },
     "prometheus_client": {"stream/metrics.py"},
+    "psycopg": {"stream/postgres.py"},
     "faust": {"stream/signals_app.py"},
     "fastavro": {"operators/codec.py", "operators/schema.py", "operators/evolution.py"},
     "onnxruntime": set(),

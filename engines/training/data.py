@@ -1,4 +1,4 @@
-"""Reads the rows of the six data sets, and keeps every dev and test text of every set out of training."""
+"""Reads the rows of the data sets, and keeps every dev and test text of every set out of training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ _DEV_SHARE = 10  # one text in ten becomes dev where the set has no dev split
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """`texts` and `truth` float32 [rows, labels]: 1, 0, or -1 for not known."""
+    """`texts` and `truth` float32 [rows, labels]: 1, 0, or -1 for not known; the values of a `regression`."""
 
     texts: list[str]
     truth: NDArray[np.float32]
@@ -63,17 +63,17 @@ def read_rows(path: Path) -> Iterator[dict[str, object]]:
             yield json.loads(line)
 
 
-def load_all(root: Path) -> list[TaskData]:
-    """All six tasks, with overlapping training rows dropped.
+def load_all(root: Path, tasks: Sequence[TaskSpec] = TASKS) -> list[TaskData]:
+    """All the tasks, with overlapping training rows dropped.
 
     A set without a dev split gives one text in ten (by crc32 of the normalised text) as dev; those texts train nothing
     in the other sets either.
     """
-    splits = {t.task: _split(root / t.data_set) for t in TASKS}
+    splits = {t.task: _split(root / t.data_set) for t in tasks}
     carved = {normalise(str(r["text"])) for _, dev, _ in splits.values() for r in dev} - {""}
     held = held_texts(root) | carved
     out = []
-    for spec in TASKS:
+    for spec in tasks:
         train, dev, test = splits[spec.task]
         usable = [r for r in train if spec.truth(r) is not None]
         kept = [r for r in usable if normalise(str(r["text"])) not in held]
@@ -86,12 +86,18 @@ def _split(folder: Path) -> tuple[list[dict[str, object]], list[dict[str, object
     test = list(read_rows(folder / "test_public.jsonl.gz"))
     if (folder / "dev.jsonl.gz").exists():
         return train, list(read_rows(folder / "dev.jsonl.gz")), test
-    held = [zlib.crc32(normalise(str(r["text"])).encode()) % _DEV_SHARE == 0 for r in train]
+    held = [zlib.crc32(_carve_key(r).encode()) % _DEV_SHARE == 0 for r in train]
     return (
         [r for r, h in zip(train, held, strict=True) if not h],
         [r for r, h in zip(train, held, strict=True) if h],
         test,
     )
+
+
+def _carve_key(row: dict[str, object]) -> str:
+    """What decides the side of a row: its writer where known (a writer's essays stay together), else its text."""
+    writer = row.get("writer")
+    return writer if isinstance(writer, str) else normalise(str(row["text"]))
 
 
 def _rows(spec: TaskSpec, rows: list[dict[str, object]]) -> Rows:

@@ -84,11 +84,22 @@ class PrivacyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class WebConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """enabled: serve the live page. host, port: where; loopback unless told."""
+    """enabled: serve the live page. host, port: where; loopback unless told.
+
+    token_env: name of the environment variable that holds the access token; "" = none is asked for. without_token: a
+    network may read without one. allowed_hosts: further names of this machine. max_readers: event streams and
+    WebSockets at once. postgres_env: name of the environment variable with the connection string of the tables that
+    `affect sink postgres` fills: as-of answers come from there; "" = from the signal topic.
+    """
 
     enabled: bool = True
     host: str = "127.0.0.1"
     port: int = 8642
+    token_env: str = ""
+    without_token: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    max_readers: int = 256
+    postgres_env: str = ""
 
 
 class RegistryConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -105,9 +116,15 @@ class RegistryConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class AlertsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """rules: TOML file of `[[rule]]` tables (see deploy/config/alerts.toml); "" = no alerts."""
+    """rules: TOML file of `[[rule]]` tables (see deploy/config/alerts.toml); "" = no alerts.
+
+    webhook: address every alert is posted to, "" = none; signed with AFFECT_WEBHOOK_SECRET. page: address of the live
+    page, for links in what is posted.
+    """
 
     rules: str = ""
+    webhook: str = ""
+    page: str = ""
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -154,6 +171,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             ("input.partitions", self.input.partitions),
             ("run.workers", self.run.workers),
             ("run.batch_size", self.run.batch_size),
+            ("web.max_readers", self.web.max_readers),
         ):
             if not 1 <= value <= 1_000_000:
                 raise UsageError(f"{name}: expected a whole number from 1 to 1000000, got {value}")
@@ -190,6 +208,9 @@ def load_config(path: str | None, env: Mapping[str, str] | None = None) -> Confi
         raise UsageError(f"config {where}: {error}; see deploy/config for commented examples") from error
 
 
+_LISTS = (("windows", "sizes"), ("web", "allowed_hosts"))
+
+
 def _override(tree: dict[str, object], env: Mapping[str, str]) -> None:
     for name, value in env.items():
         if not name.startswith("AFFECT_") or name in ("AFFECT_DATA", "AFFECT_KAFKA"):
@@ -202,4 +223,20 @@ def _override(tree: dict[str, object], env: Mapping[str, str]) -> None:
         part = tree.setdefault(section, {})
         if not isinstance(part, dict):
             raise UsageError(f"{name}: {section!r} is no section of the config")
-        part[key] = value.split(",") if (section, key) == ("windows", "sizes") else value
+        part[key] = value.split(",") if (section, key) in _LISTS else value
+
+
+def secret(name: str, setting: str, env: Mapping[str, str] | None = None) -> str | None:
+    """The environment variable `name` that `setting` points to; None where `name` is "".
+
+    Raises:
+        UsageError: there is none of that name, or it is empty; or the secret itself was given for a name.
+    """
+    if not name:
+        return None
+    if not name.isidentifier():
+        raise UsageError(f"{setting}: expected the name of an environment variable, got something else (a secret?)")
+    value = (os.environ if env is None else env).get(name, "").strip()
+    if not value:
+        raise UsageError(f"{setting}: the environment variable {name} is not set, or empty")
+    return value

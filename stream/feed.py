@@ -87,12 +87,21 @@ class FeedEvent(NamedTuple):
     data: bytes
 
 
+Filter = tuple[str | None, int | None, str | None]
+"""What a reader asked for: entity, window size (milliseconds), domain; None = any."""
+
+SHARED_EVENTS = 4
+SHARED_FILTERS = 16
+"""The JSON of the newest events is kept for so many filters: a hundred readers of one kind cost one encoding."""
+
+
 class _Batch(NamedTuple):
-    """The rows of one `publish`, by (entity, window size)."""
+    """The rows of one `publish`, by (entity, window size, domain). `encoded`: what readers of one filter share."""
 
     id: int
-    groups: dict[tuple[str, int], list[SignalRow]]
+    groups: dict[tuple[str, int, str], list[SignalRow]]
     size: int
+    encoded: dict[Filter, bytes]
 
 
 class Subscription(AsyncIterator[FeedEvent]):
@@ -101,21 +110,19 @@ class Subscription(AsyncIterator[FeedEvent]):
     Made by `Feed.subscribe`. Close it, or let it end: it ends by itself after a `dropped` event.
     """
 
-    def __init__(self, feed: Feed, limit: int, entity: str | None, window_ms: int | None) -> None:
+    def __init__(self, feed: Feed, limit: int, only: Filter) -> None:
         self._feed = feed
         self._limit = limit
-        self._entity = entity
-        self._window_ms = window_ms
+        self._only = only
         self._backlog: deque[FeedEvent | _Batch] = deque()
         self._queue: deque[FeedEvent | _Batch] = deque()
         self._wake = asyncio.Event()
         self._closed = False
 
-    def wants(self, entity: str, window_ms: int | None = None) -> bool:
-        """True where the reader asked for this entity (and window size, if one is named)."""
-        return (self._entity is None or self._entity == entity) and (
-            window_ms is None or self._window_ms is None or self._window_ms == window_ms
-        )
+    def wants(self, entity: str, window_ms: int | None = None, domain: str | None = None) -> bool:
+        """True where the reader asked for this entity (and window size, and domain, if they are named)."""
+        given = (entity, window_ms, domain)
+        return all(w is None or g is None or w == g for w, g in zip(self._only, given, strict=True))
 
     def offer(self, event: FeedEvent | _Batch, replayed: bool = False) -> None:
         """Queue `event`; a reader whose queue is full is dropped, with the reason as its last event."""
@@ -155,8 +162,13 @@ class Subscription(AsyncIterator[FeedEvent]):
             await self._wake.wait()
 
     def _encoded(self, batch: _Batch) -> FeedEvent:
-        rows = [row for key, group in batch.groups.items() if self.wants(*key) for row in group]
-        return FeedEvent(batch.id, "rows", msgspec.json.encode({"rows": rows}))
+        data = batch.encoded.get(self._only)
+        if data is None:
+            rows = [row for key, group in batch.groups.items() if self.wants(*key) for row in group]
+            data = msgspec.json.encode({"rows": rows})
+            if batch.id > self._feed.last_id - SHARED_EVENTS and len(batch.encoded) < SHARED_FILTERS:
+                batch.encoded[self._only] = data
+        return FeedEvent(batch.id, "rows", data)
 
 
 class Feed:
@@ -224,17 +236,19 @@ class Feed:
 
         Rows that history refuses (a newer row of the window is known) go to nobody. Never waits.
         """
-        groups: dict[tuple[str, int], list[SignalRow]] = {}
+        groups: dict[tuple[str, int, str], list[SignalRow]] = {}
         count = 0
         for row in rows:
             if self.history.put(row):
-                groups.setdefault((row.entity, row.window_end - row.window_start), []).append(row)
+                groups.setdefault((row.entity, row.window_end - row.window_start, row.domain), []).append(row)
                 count += 1
         if count == 0:
             return
         self._last_id += 1
-        batch = _Batch(self._last_id, groups, count)
+        batch = _Batch(self._last_id, groups, count, {})
         self._ring.append(batch)
+        if len(self._ring) > SHARED_EVENTS:
+            self._ring[-1 - SHARED_EVENTS].encoded.clear()
         self._ring_count += count
         while len(self._ring) > self._ring_events or (self._ring_count > self._ring_rows and len(self._ring) > 1):
             gone = self._ring.popleft()
@@ -274,14 +288,19 @@ class Feed:
         self._tell(FeedEvent(self._last_id, "status", status_json(status)))
 
     def subscribe(
-        self, last_id: int | None = None, *, entity: str | None = None, window_ms: int | None = None
+        self,
+        last_id: int | None = None,
+        *,
+        entity: str | None = None,
+        window_ms: int | None = None,
+        domain: str | None = None,
     ) -> Subscription:
         """The status, then events from now on; with `last_id`, first the row events after it.
 
         Where those are no longer held (or `last_id` is of another life) comes `reset` instead: load history again.
-        `entity` and `window_ms` narrow rows (and posts) to what a reader shows.
+        `entity`, `window_ms` and `domain` narrow rows (and posts, by entity) to what a reader shows.
         """
-        reader = Subscription(self, self._queue_events, entity, window_ms)
+        reader = Subscription(self, self._queue_events, (entity, window_ms, domain))
         if last_id is not None:
             if self._floor <= last_id <= self._last_id:
                 for batch in self._ring:

@@ -18,6 +18,7 @@ the newest `OpsStatus`, so one scrape never shows half a commit and the conserva
     affect_inference_rows_total                counter    texts scored
     affect_dead_letters_total{reason}          counter
     affect_feed_readers                        gauge      pages and feeds connected
+    affect_feed_dropped_total{reason}          counter    readers cut off: queue_full, stalled
     process_*                                             memory, CPU, open files
 """
 
@@ -94,6 +95,9 @@ class Metrics:
         self._scored = Counter("affect_inference_rows", "Texts scored.", registry=self._registry)
         self._dead = Counter("affect_dead_letters", "Unusable messages.", ["reason"], registry=self._registry)
         self._readers = Gauge("affect_feed_readers", "Pages and feeds connected.", registry=self._registry)
+        self._dropped = Counter("affect_feed_dropped", "Readers cut off.", ["reason"], registry=self._registry)
+        for reason in ("queue_full", "stalled"):
+            self._dropped.labels(reason)
         self._reasons: set[str] = set()
 
     def status(self, status: OpsStatus) -> None:
@@ -120,6 +124,10 @@ class Metrics:
     def readers(self, count: int) -> None:
         """`count` pages and feeds are connected now."""
         self._readers.set(count)
+
+    def dropped(self, reason: str) -> None:
+        """A reader was cut off: its queue was full (`queue_full`), or it took nothing for too long (`stalled`)."""
+        self._dropped.labels(reason).inc()
 
     def exposition(self) -> bytes:
         """Everything in Prometheus text format, UTF-8."""

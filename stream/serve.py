@@ -10,7 +10,7 @@ import webbrowser
 from functools import partial
 
 from stream.base import Log
-from stream.config import Config
+from stream.config import Config, secret
 from stream.connect import open_log
 from stream.feed import Feed
 from stream.live import Play, play_scenario, spotlight_into
@@ -28,8 +28,8 @@ async def serve(config: Config, seconds: float | None, play: Play | None, open_p
         AffectError: what was asked for cannot run; everything committed stays committed.
     """
     clock, feed, metrics = SystemClock(), Feed(), Metrics()
+    server = _server(config, feed, metrics)
     log = open_log(config.log.url)
-    server = LiveServer(feed, metrics, config.web.host, config.web.port) if config.web.enabled else None
     tasks: list[asyncio.Task[None]] = []
     try:
         if server is not None:
@@ -59,6 +59,27 @@ async def serve(config: Config, seconds: float | None, play: Play | None, open_p
             await server.stop()
         await log.close()
     return 0
+
+
+def _server(config: Config, feed: Feed, metrics: Metrics) -> LiveServer | None:
+    """The page's server as the settings have it; None where they want none.
+
+    Raises:
+        UsageError: it would be open to the network, or its token is missing.
+    """
+    web = config.web
+    if not web.enabled:
+        return None
+    return LiveServer(
+        feed,
+        metrics,
+        web.host,
+        web.port,
+        allowed_hosts=web.allowed_hosts,
+        token=secret(web.token_env, "web.token_env"),
+        without_token=web.without_token,
+        max_readers=web.max_readers,
+    )
 
 
 async def _prepare(config: Config, log: Log, feed: Feed) -> Topology:

@@ -26,6 +26,7 @@ GROUND = {
     "stream": set(
         """
         registry_base sink_base
+        answers api_description moments web_ask web_feed web_guard web_read
         kafka_members kafka_offsets kafka_reader kafka_state kafka_topics kafka_wire kafka_writer
         assets base batches config crisis_phrases errors feed group_lock groups history metrics
         phrases sqlite_errors sqlite_schema system_clock topic_rules topics wakeups wordings
@@ -52,7 +53,7 @@ ROOF = {
 }
 
 DOORS = {
-    "aiohttp": {"stream/web.py", "stream/webhook.py"},
+    "aiohttp": {"stream/web", "stream/webhook.py"},
     "aiokafka": {"stream/kafka"},
     "sqlite3": {
         "stream/sqlite_log.py", "stream/sqlite_errors.py", "stream/sqlite_schema.py", "stream/commands/doctor.py",

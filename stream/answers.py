@@ -1,0 +1,106 @@
+"""What the API answers, as types: the routes encode these, the API description has their schemas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from operators.records import SignalRow
+from stream.feed import EventKind, OpsStatus, SpotPost
+from stream.history import COLUMN_TYPES, Columns
+
+if TYPE_CHECKING:
+    Series = Columns
+else:
+    Series = msgspec.defstruct("Series", list(COLUMN_TYPES.items()), namespace={"__doc__": Columns.__doc__})
+
+
+class SignalName(msgspec.Struct, frozen=True):
+    """A signal that rows are held of."""
+
+    signal: str
+    domain: str
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What the page's history holds. `windows`: sizes in milliseconds, rising."""
+
+    signals: list[SignalName]
+    windows: list[int]
+
+
+class Entity(msgspec.Struct, frozen=True):
+    """An entity; n and end of its newest settled window."""
+
+    entity: str
+    n: int
+    window_end: int
+
+
+class Entities(msgspec.Struct, frozen=True):
+    """Entities, most posts first. `total`: how many match, shown or not."""
+
+    entities: list[Entity]
+    total: int
+
+
+class Posts(msgspec.Struct, frozen=True):
+    """Posts that moved an entity, newest first."""
+
+    entity: str
+    posts: list[SpotPost]
+
+
+class SeriesOfEntity(msgspec.Struct, frozen=True):
+    """History of an entity, by signal. `last_id`: the newest event that is in it."""
+
+    entity: str
+    window_ms: int
+    last_id: int
+    series: dict[str, Series]
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """Newest row of every window asked for, newest window first. `last_id`: the newest event that is in it."""
+
+    last_id: int
+    rows: list[SignalRow]
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why there is no answer: what was expected, and what came."""
+
+    error: str
+
+
+if TYPE_CHECKING:
+    OpsAnswer = OpsStatus
+else:
+    OpsAnswer = msgspec.defstruct(
+        "Status",
+        [*((f.name, f.type) for f in msgspec.structs.fields(OpsStatus)), ("accounted", int), ("conserved", bool)],
+        namespace={"__doc__": OpsStatus.__doc__},
+    )
+
+
+class RowsEvent(msgspec.Struct, frozen=True):
+    """Rows of one commit, the newest of each window."""
+
+    rows: list[SignalRow]
+
+
+class ReasonEvent(msgspec.Struct, frozen=True):
+    """`reset`: what was missed is no longer held, load history again. `dropped`: too slow, the last event."""
+
+    reason: str
+
+
+EVENTS: Final[dict[EventKind, type[msgspec.Struct]]] = {
+    "rows": RowsEvent,
+    "posts": Posts,
+    "status": OpsAnswer,
+    "reset": ReasonEvent,
+    "dropped": ReasonEvent,
+}
+"""The data of each kind of event."""

@@ -23,10 +23,10 @@ import fastavro
 import msgspec
 
 from benchmarks.posts import TOPIC, WINDOW_MS
-from operators.arrivals import WirePost
 from operators.gate import HEADER
 from operators.records import SignalRow
 from operators.registry import BUILT_IN
+from operators.sent import WirePost
 from stream.config import Config
 from stream.connect import open_log
 from stream.runner import Runner

@@ -1,6 +1,7 @@
 """From a post as sent to a post as counted: its time, its author's hash, its tickers and short fields in one form.
 
-Built once with its key and its limits; the rows of a batch are gathered by `Columns`.
+A batch is taken in column by column. One that holds anything out of the ordinary goes through the same rules post by
+post, which say who is refused and why.
 """
 
 from __future__ import annotations
@@ -11,38 +12,23 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
-import msgspec
 import numpy as np
 
-from operators.errors import ConfigInvalid, Rejected
-from operators.records import PostBatch
+from operators.errors import ConfigInvalid, OperatorError, Rejected
+from operators.records import I64, PostBatch
+from operators.sent import Sent, Tickers, recall
 
 MAX_ID: Final = 256
 MAX_NAME: Final = 256
 MAX_TICKER: Final = 16
 MAX_TICKERS: Final = 32
+LANGUAGE_TAG: Final = 16
 END_OF_TIME_MS: Final = 253_402_300_800_000
 """First millisecond of the year 10000."""
 
 _EPOCH = datetime(1970, 1, 1)
 _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-
-
-class WirePost(msgspec.Struct, frozen=True, gc=False):
-    """A post as it comes off the wire: the fields of `records.Post`, and `ticker` for a single one."""
-
-    id: str
-    text: str
-    created_at: int | float | str | None = None
-    author: str | None = None
-    lang: str | None = None
-    tickers: tuple[str, ...] | None = None
-    place: str | None = None
-    event: str | None = None
-    followers: int | None = None
-    source: str | None = None
-    ticker: str | None = None
 
 
 def epoch_ms(created_at: int | float | str) -> int:
@@ -69,7 +55,7 @@ def epoch_ms(created_at: int | float | str) -> int:
 
 
 def author_hasher(key: bytes) -> Callable[[str], int]:
-    """A keyed 64-bit hash of author names, never 0; the last 65 536 names are remembered.
+    """A keyed 64-bit hash of author names, never 0.
 
     blake2b (RFC 7693) with a secret key of at most 64 bytes: without it a name cannot be guessed from its hash.
 
@@ -80,7 +66,6 @@ def author_hasher(key: bytes) -> Callable[[str], int]:
         raise ConfigInvalid(f"author key: expected at most {hashlib.blake2b.MAX_KEY_SIZE} bytes, got {len(key)}")
     keyed = hashlib.blake2b(digest_size=8, key=key)
 
-    @lru_cache(maxsize=65_536)
     def hashed(author: str) -> int:
         state = keyed.copy()
         state.update(author.encode("utf-8", "surrogatepass"))
@@ -94,8 +79,7 @@ def _symbol(given: str) -> str:
     return given.strip().lstrip("$").upper()
 
 
-@lru_cache(maxsize=65_536)
-def clean_tickers(given: tuple[str, ...]) -> tuple[str, ...]:
+def clean_tickers(given: Tickers) -> Tickers:
     """Upper case, no `$`, no blanks, each once, in order; the first `MAX_TICKERS` count.
 
     Raises:
@@ -113,7 +97,6 @@ def clean_tickers(given: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(seen)
 
 
-@lru_cache(maxsize=1024)
 def language_code(given: str) -> str:
     """ISO 639-1 code of a language tag (`en-US` -> `en`); "" where it names no such language (`und`, `zxx`)."""
     code = given.strip().replace("_", "-").partition("-")[0].lower()
@@ -135,6 +118,9 @@ class Arrival:
     def __init__(self, author_key: bytes, future_limit_ms: int | None = 60_000) -> None:
         self.author_hash = author_hasher(author_key)
         self._future_limit_ms = future_limit_ms
+        self._hashes: dict[str | None, int] = {}
+        self._codes: dict[str | None, str] = {}
+        self._cleaned: dict[Tickers | None, Tickers] = {}
 
     def time_ms(self, created_at: int | float | str | None, arrived_ms: int) -> int:
         """Event time of a post, epoch milliseconds; its arrival time where it names none.
@@ -153,70 +139,107 @@ class Arrival:
             raise Rejected("future_timestamp", f"created_at lies {value - arrived_ms} ms after the arrival time")
         return value
 
+    def take_in(
+        self, partition: int, offsets: I64, arrived_ms: I64, sent: Sent
+    ) -> tuple[PostBatch, list[tuple[int, Rejected]]]:
+        """Take posts of one partition in, in order; each ends in the batch or is refused, exactly once.
 
-_Row = tuple[int, str, str, int, int, str, tuple[str, ...] | None, str | None, str | None]
-"""offset, id, text, time_ms, author hash, language, tickers, place, event"""
+        Args:
+            partition: where they were read.
+            offsets, arrived_ms: int64 [n], offsets rising; when each was appended.
+            sent: the n posts.
 
-
-class Columns:
-    """Gathers posts of one partition into a `PostBatch`; a post that is refused leaves no trace in it."""
-
-    def __init__(self, partition: int, arrival: Arrival) -> None:
-        self._partition = partition
-        self._time_ms = arrival.time_ms
-        self._author_hash = arrival.author_hash
-        self._rows: list[_Row] = []
-
-    def add(self, offset: int, post: WirePost, arrived_ms: int) -> None:
-        """Take one post in.
-
-        Raises:
-            Rejected: `bad_id`, `empty_text`, `too_long`, `bad_timestamp`, `future_timestamp`.
+        Returns:
+            The batch (`reposts` and `near` all false, no links, no scores), and entry and reason of those refused:
+            `bad_id`, `empty_text`, `too_long`, `bad_timestamp`, `future_timestamp`.
         """
-        if not post.id:
-            raise Rejected("bad_id", "id: expected a unique name, got an empty one")
-        if len(post.id) > MAX_ID:
-            raise Rejected("too_long", f"id: expected at most {MAX_ID} characters, got {len(post.id)}")
-        if not post.text or post.text.isspace():
-            raise Rejected("empty_text", "text: expected some, got none")
-        time_ms = self._time_ms(post.created_at, arrived_ms)
-        author, tickers, lang = post.author, post.tickers, post.lang
-        if author is not None and len(author) > MAX_NAME:
-            raise _too_long("author", author)
-        if tickers is None and post.ticker is not None:
-            tickers = (post.ticker,)
-        linked = None if tickers is None else clean_tickers(tickers)
-        place = None if post.place is None else _name("place", post.place)
-        event = None if post.event is None else _name("event", post.event)
-        hashed = self._author_hash(author) if author else 0
-        code = "" if lang is None else language_code(lang[:16])
-        self._rows.append((offset, post.id, post.text, time_ms, hashed, code, linked, place, event))
+        batch = self._together(partition, offsets, arrived_ms, sent)
+        if batch is not None:
+            return batch, []
+        kept: list[int] = []
+        refused: list[tuple[int, Rejected]] = []
+        for k, arrived in enumerate(arrived_ms.tolist()):
+            try:
+                self._examine(sent, k, arrived)
+                kept.append(k)
+            except Rejected as why:
+                refused.append((k, why))
+        batch = self._together(partition, offsets[kept], arrived_ms[kept], sent.take(kept))
+        if batch is None:
+            raise OperatorError("posts that pass one by one are refused together; this is a bug")
+        return batch, refused
 
-    def batch(self) -> PostBatch:
-        """The posts so far, in the order they were added."""
-        rows = self._rows
+    def _together(self, partition: int, offsets: I64, arrived_ms: I64, sent: Sent) -> PostBatch | None:
+        """All posts as a batch, or None where one or more has to be refused."""
+        if not (
+            all(sent.ids)
+            and max(map(len, sent.ids), default=0) <= MAX_ID
+            and all(sent.texts)
+            and not any(map(str.isspace, sent.texts))
+            and max(_longest(sent.authors), _longest(sent.places), _longest(sent.events)) <= MAX_NAME
+        ):
+            return None
+        try:
+            times = self._times(sent.times, arrived_ms)
+            tickers = self._tickers(sent.tickers)
+        except Rejected:
+            return None
+        count, langs = len(sent.ids), sent.langs
+        if _longest(langs) > LANGUAGE_TAG:
+            langs = [None if tag is None else tag[:LANGUAGE_TAG] for tag in langs]
+        hashes = recall(self._hashes, sent.authors, lambda name: self.author_hash(name) if name else 0)
         return PostBatch(
-            partition=self._partition,
-            offsets=np.array([r[0] for r in rows], np.int64),
-            ids=[r[1] for r in rows],
-            texts=[r[2] for r in rows],
-            times_ms=np.array([r[3] for r in rows], np.int64),
-            authors=np.array([r[4] for r in rows], np.uint64),
-            langs=[r[5] for r in rows],
-            tickers=[r[6] for r in rows],
-            places=[r[7] for r in rows],
-            events=[r[8] for r in rows],
-            reposts=np.zeros(len(rows), np.bool_),
-            near=np.zeros(len(rows), np.bool_),
+            partition=partition,
+            offsets=offsets,
+            ids=sent.ids,
+            texts=sent.texts,
+            times_ms=times,
+            authors=np.array([h or 0 for h in hashes], np.uint64),
+            langs=[code or "" for code in recall(self._codes, langs, lambda tag: language_code(tag or ""))],
+            tickers=tickers,
+            places=_stripped(sent.places),
+            events=_stripped(sent.events),
+            reposts=np.zeros(count, np.bool_),
+            near=np.zeros(count, np.bool_),
         )
 
+    def _tickers(self, given: list[Tickers | None]) -> list[Tickers | None]:
+        """`clean_tickers` of each list. Only short lists are remembered: many long ones would fill memory."""
+        if max(map(len, filter(None, given)), default=0) <= MAX_TICKERS:
+            return recall(self._cleaned, given, lambda names: clean_tickers(names or ()), 16_384)
+        return [None if names is None else clean_tickers(names) for names in given]
 
-def _name(field: str, value: str) -> str | None:
-    """A short name without blanks around it; None where nothing is left."""
-    if len(value) > MAX_NAME:
-        raise _too_long(field, value)
-    return value.strip() or None
+    def _times(self, given: list[int | float | str | None], arrived_ms: I64) -> I64:
+        """`time_ms` of each post; at once where all are whole numbers."""
+        if set(map(type, given)) == {int}:
+            numbers = np.array(given)
+            if numbers.dtype == np.int64 and bool(((numbers >= 0) & (numbers < END_OF_TIME_MS)).all()):
+                limit = self._future_limit_ms
+                if limit is None or bool((numbers <= arrived_ms + limit).all()):
+                    return numbers
+        return np.array([self.time_ms(t, a) for t, a in zip(given, arrived_ms.tolist(), strict=True)], np.int64)
+
+    def _examine(self, sent: Sent, k: int, arrived_ms: int) -> None:
+        """Every rule on post `k`; the first that refuses it raises Rejected."""
+        post_id, text, tickers = sent.ids[k], sent.texts[k], sent.tickers[k]
+        if not post_id:
+            raise Rejected("bad_id", "id: expected a unique name, got an empty one")
+        if len(post_id) > MAX_ID:
+            raise Rejected("too_long", f"id: expected at most {MAX_ID} characters, got {len(post_id)}")
+        if not text or text.isspace():
+            raise Rejected("empty_text", "text: expected some, got none")
+        self.time_ms(sent.times[k], arrived_ms)
+        if tickers is not None:
+            clean_tickers(tickers)
+        for field, value in (("author", sent.authors[k]), ("place", sent.places[k]), ("event", sent.events[k])):
+            if value is not None and len(value) > MAX_NAME:
+                raise Rejected("too_long", f"{field}: expected at most {MAX_NAME} characters, got {len(value)}")
 
 
-def _too_long(field: str, value: str) -> Rejected:
-    return Rejected("too_long", f"{field}: expected at most {MAX_NAME} characters, got {len(value)}")
+def _longest(names: list[str | None]) -> int:
+    return max(map(len, filter(None, names)), default=0)
+
+
+def _stripped(names: list[str | None]) -> list[str | None]:
+    """Short names without blanks around them; None where nothing is left."""
+    return [None if name is None else name.strip() or None for name in names] if any(names) else [None] * len(names)

@@ -9,20 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from math import isfinite
+from operator import itemgetter
 from typing import Any, Final, Protocol, TypeVar, cast
 
 import fastavro
 import msgspec
+import numpy as np
 
-from operators.arrivals import Arrival, Columns, WirePost
+from operators.arrivals import Arrival
+from operators.avro_columns import readable
 from operators.cells_wire import PaneCells
 from operators.errors import OperatorError, Rejected
 from operators.evolution import covers, unreadable
 from operators.gate import HEADER, Gate, frame
+from operators.post_reader import PostReader
 from operators.records import Alert, DeadLetter, LatePost, Post, PostBatch, SignalRow
 from operators.registry import BUILT_IN
 from operators.schema import Json, Schema, SchemaRegistry
 from operators.scores_wire import PostScores
+from operators.sent import WirePost
 from operators.signal_wire import signal_body
 
 WIRE: Final[dict[type[msgspec.Struct], tuple[str, str]]] = {
@@ -92,6 +97,9 @@ class Codec:
             self._own[kind] = (frame(schema.id), schema, _parsed(schema))
         self._readers: dict[tuple[type[msgspec.Struct], int], Callable[[bytes], _Value] | str] = {}
         self._json_post = msgspec.json.Decoder(WirePost).decode
+        own_frame, schema, _ = self._own[Post]
+        quick = readable(schema.type)
+        self._posts = PostReader(gate, own_frame if quick else None, self._post)
 
     def encode(self, record: msgspec.Struct) -> bytes:
         """One record of a type in `WIRE` as framed Avro.
@@ -165,28 +173,21 @@ class Codec:
         Returns:
             The batch (`reposts` and `near` all false, no links, no scores), and why the others are not in it.
         """
-        columns = Columns(partition, arrival)
-        dead: list[DeadLetter] = []
-        check, from_json, add = self._gate.check, self._from_json, columns.add
-        for record in records:
-            raw = record.value
-            try:
-                schema = check(raw)
-                post = from_json(raw) if schema is None else self._from_avro(raw, schema)
-                add(record.offset, post, record.timestamp_ms)
-            except Rejected as refused:
-                dead.append(
-                    DeadLetter(
-                        topic=topic,
-                        partition=partition,
-                        offset=record.offset,
-                        reason=refused.reason,
-                        detail=refused.detail[:MAX_DETAIL],
-                        size_bytes=len(raw or b""),
-                        time_ms=record.timestamp_ms,
-                    )
-                )
-        return columns.batch(), dead
+        rows, sent, unread = self._posts.read([r.value for r in records])
+        chosen = records if len(rows) == len(records) else [records[row] for row in rows]
+        batch, unfit = arrival.take_in(
+            partition,
+            np.array([r.offset for r in chosen], np.int64),
+            np.array([r.timestamp_ms for r in chosen], np.int64),
+            sent,
+        )
+        refused = sorted([*unread, *((rows[k], why) for k, why in unfit)], key=itemgetter(0))
+        return batch, [_dead_letter(topic, partition, records[row], why) for row, why in refused]
+
+    def _post(self, raw: bytes) -> WirePost:
+        """One post, through the gate and whatever it is written in."""
+        schema = self._gate.check(raw)
+        return self._from_json(raw) if schema is None else self._from_avro(raw, schema)
 
     def _from_json(self, raw: bytes) -> WirePost:
         try:
@@ -248,6 +249,18 @@ class Codec:
             return cast(_Value, decode(body, parsed, wanted))
 
         return read
+
+
+def _dead_letter(topic: str, partition: int, record: Arrived, why: Rejected) -> DeadLetter:
+    return DeadLetter(
+        topic=topic,
+        partition=partition,
+        offset=record.offset,
+        reason=why.reason,
+        detail=why.detail[:MAX_DETAIL],
+        size_bytes=len(record.value or b""),
+        time_ms=record.timestamp_ms,
+    )
 
 
 def _parsed(schema: Schema) -> _Parsed:

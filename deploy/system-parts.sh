@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# System parts the tests use and pip cannot give: a browser, a JVM with Maven (for a real Kafka), a PostgreSQL server.
+# System parts the tests use and pip cannot give: a browser, a JVM with Maven (for a real Kafka), a PostgreSQL server,
+# openssl for a certificate.
 # As root on Debian they are installed; elsewhere the command is printed and the tests that need them say so.
 set -u
 missing=()
 command -v chromium >/dev/null 2>&1 || missing+=(chromium)
 command -v java >/dev/null 2>&1 || missing+=(openjdk-17-jre-headless)
 command -v mvn >/dev/null 2>&1 || missing+=(maven)
+command -v openssl >/dev/null 2>&1 || missing+=(openssl)
 compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || missing+=(postgresql)
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -1,4 +1,4 @@
-"""Why a message was refused: the fixed words of `Rejected.reason`, for counters, dead letters and the runbook."""
+"""Why a message became a dead letter: the fixed words of `Rejected.reason` and of deliveries."""
 
 from __future__ import annotations
 
@@ -34,5 +34,7 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
         "bad_timestamp": "`created_at` unreadable, before 1970 or after 9999, or absent with no arrival time either",
         "future_timestamp": "`created_at` further after the arrival time than allowed",
         "undecodable": "the decoder refused what the gate let pass; a bug worth a report, the stream goes on",
+        "webhook_refused": "the alert was delivered to a webhook that does not want it; `detail` has its answer",
+        "webhook_stale": "the alert could not be delivered for so long that it helps nobody any more",
     }
 )

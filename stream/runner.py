@@ -18,6 +18,7 @@ from operators.rolling import FOREVER
 from operators.window import parse_span
 from stream.alerting import AlertWorker, load_rules
 from stream.base import Log
+from stream.delivering import open_delivery
 from stream.errors import LogError
 from stream.feed import Feed, OpsStatus
 from stream.metrics import Metrics
@@ -78,6 +79,9 @@ class Runner:
             self._pulse,
         )
         self._alerts = self._alert_worker() if topology.config.alerts.rules else None
+        # A replay is of the past: nobody is to be woken by it.
+        hooked = topology.config.alerts.webhook and not until_end
+        self._delivery = open_delivery(topology.config, log, topology.windows.codec, clock) if hooked else None
 
     def _alert_worker(self) -> AlertWorker:
         config, codec = self._topology.config, self._topology.windows.codec
@@ -108,6 +112,8 @@ class Runner:
             await self._windows.start([end for _, end in await self._log.span(self._topology.config.topic)])
             if self._alerts is not None:
                 await self._alerts.start()
+            if self._delivery is not None:
+                self._delivery.start(self._pulse.watch)
             for worker in self.workers:
                 await worker.start()
             await self._until_over()
@@ -124,6 +130,8 @@ class Runner:
             await self._windows.stop()
             if self._alerts is not None:
                 await self._alerts.stop()
+            if self._delivery is not None:
+                await self._delivery.stop()
 
     async def _until_over(self) -> None:
         """Wait for `stop`, for the end of the input, or for a loop that failed: its error is raised."""

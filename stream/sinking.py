@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TypeVar
 
 from operators.codec import Codec
 from operators.errors import Rejected
-from stream.base import CommitUnit, Log, Member, Record
+from stream.base import CommitUnit, Log, Record
 from stream.errors import UsageError
+from stream.following import READ_ROWS, WAIT_S, Follower, Owned
 from stream.jsonl import JsonLinesFile
 from stream.sink_base import Published, RowSink
 from stream.topics import SIGNALS
 from stream.worker import Pulse, commit, steadily
 
-T = TypeVar("T")
 log_ = logging.getLogger("affect.sink")
-
-READ_ROWS = 4_000
-WAIT_S = 0.25
 
 
 class RowReader:
@@ -47,7 +43,7 @@ class RowReader:
 
 
 class SinkWorker:
-    """Feeds a `RowSink` from the signal topic. Listener of the log: partitions come and go.
+    """Feeds a `RowSink` from the signal topic.
 
     Offsets are committed after the sink has the rows; a crash in between writes them again, which changes nothing.
 
@@ -57,13 +53,8 @@ class SinkWorker:
     """
 
     def __init__(self, log: Log, sink: RowSink, codec: Codec, group: str, until_end: bool, pulse: Pulse) -> None:
-        self._log, self._sink, self._group = log, sink, group
-        self._until_end, self._pulse = until_end, pulse
-        self._generation = 0
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._stop: dict[int, asyncio.Event] = {}
-        self._open: set[int] = set()
-        self._member: Member | None = None
+        self._log, self._sink, self._group, self._pulse = log, sink, group, pulse
+        self._follower = Follower(log, SIGNALS, group, self._write, until_end, pulse)
         self.reader = RowReader(codec)
 
     async def run(self) -> None:
@@ -72,73 +63,15 @@ class SinkWorker:
         Raises:
             AffectError: a fault that retrying does not cure.
         """
-        self._open = set(range(len(await self._log.span(SIGNALS))))
-        # A group another process holds is waited for: this one stands by.
-        join = steadily(partial(self._log.join, self._group, SIGNALS, self), self._pulse, f"join {self._group}")
-        self._member = await unless_stopped(join, self._pulse)
-        if self._member is not None:
-            try:
-                await self._pulse.ended.wait()
-            finally:
-                await self._member.leave()
-        if self._pulse.error is not None:
-            raise self._pulse.error
+        await self._follower.run()
 
-    async def assigned(self, partitions: Sequence[int], generation: int) -> None:
-        """Go on from the committed offsets."""
-        self._generation = generation
-        for partition in partitions:
-            self._stop[partition] = asyncio.Event()
-            task = asyncio.create_task(self._loop(partition), name=f"sink-{partition}")
-            task.add_done_callback(self._pulse.watch)
-            self._tasks[partition] = task
-
-    async def revoked(self, partitions: Sequence[int]) -> None:
-        """Finish the step in hand and commit; a step that waits for a sink that is away is given up."""
-        for partition in partitions:
-            self._stop[partition].set()
-        for partition in partitions:
-            await _ended(self._tasks.pop(partition), self._pulse)
-            self._stop.pop(partition)
-
-    async def _loop(self, partition: int) -> None:
-        log, pulse, stop = self._log, self._pulse, self._stop[partition]
-        what = f"{SIGNALS}[{partition}]"
-        committed = await steadily(partial(log.committed, self._group, SIGNALS), pulse, f"offset of {what}")
-        begin, end = (await steadily(partial(log.span, SIGNALS), pulse, f"span of {what}"))[partition]
-        offset = max(begin, committed[partition])
-        while not stop.is_set():
-            read = partial(log.read, SIGNALS, partition, offset, READ_ROWS, WAIT_S)
-            records = await steadily(read, pulse, f"read {what}")
-            if records:
-                rows = self.reader.read(partition, records)
-                await steadily(partial(self._sink.write, rows), pulse, "write rows")
-                offset = records[-1].offset + 1
-                unit = CommitUnit(self._group, {(SIGNALS, partition): offset}, generation=self._generation)
-                await commit(log, unit, pulse, f"commit {what}")
-            if self._until_end and offset >= end:
-                self._open.discard(partition)
-                if not self._open:
-                    pulse.ended.set()
-                return
-
-
-async def unless_stopped(act: Coroutine[None, None, T], pulse: Pulse) -> T | None:
-    """The result of `act`; None if `pulse.ended` was set meanwhile and `act` was only waiting for better times."""
-    task = asyncio.create_task(act)
-    stopped = asyncio.create_task(pulse.ended.wait())
-    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    await _ended(task, pulse)
-    return None if task.cancelled() else task.result()
-
-
-async def _ended(task: asyncio.Task[T], pulse: Pulse) -> None:
-    """Wait for `task`, but not for what it tries again and again: then it is cancelled."""
-    while not task.done():
-        if pulse.problem is not None:
-            task.cancel()
-        await asyncio.wait({task}, timeout=0.1)
+    async def _write(self, owned: Owned, records: Sequence[Record]) -> int:
+        rows = self.reader.read(owned.partition, records)
+        await steadily(partial(self._sink.write, rows), self._pulse, "write rows")
+        offset = records[-1].offset + 1
+        unit = CommitUnit(self._group, {(SIGNALS, owned.partition): offset}, generation=owned.generation)
+        await commit(self._log, unit, self._pulse, f"commit {SIGNALS}[{owned.partition}]")
+        return offset
 
 
 async def write_jsonl(log: Log, out: JsonLinesFile, reader: RowReader, until_end: bool, pulse: Pulse) -> None:

@@ -34,7 +34,10 @@ class DataSource(msgspec.Struct, frozen=True):
 
 
 class MetricRow(msgspec.Struct, frozen=True):
-    """One measured figure of one head: `value` with a 95 % bootstrap interval [lo, hi] on `rows` rows of `data`."""
+    """One measured figure of one head: `value` with a 95 % bootstrap interval [lo, hi] on `rows` rows of `data`.
+
+    The calibration errors are of dev, before and after the temperature; None for a regression.
+    """
 
     task: str
     metric: str
@@ -44,15 +47,16 @@ class MetricRow(msgspec.Struct, frozen=True):
     rows: int
     data: str
     published: str
-    ece_before: float
-    ece_after: float
+    ece_before: float | None
+    ece_after: float | None
 
 
 class Manifest(msgspec.Struct, frozen=True):
     """What a model is, answers, was made from, and may be used for.
 
     `version` is the first 8 hex digits of `sha256`, the digest of `file`, which lies beside the manifest.
-    `settings` are what the loader needs to build the engine and its featuriser (`bits` for the hashed bag).
+    `settings` are what the loader needs to build the engine and its featuriser (`bits` for the hashed bag, `max_tokens`
+    for an encoder).
     """
 
     name: str
@@ -110,11 +114,11 @@ def read_manifest(name: str, zoo: Path = ZOO) -> Manifest:
     return manifest
 
 
-def read_weights(manifest: Manifest, zoo: Path = ZOO) -> dict[str, AnyArray]:
-    """The arrays of the weights file. Nothing is unpickled; the digest is checked before the file is parsed.
+def read_packed(manifest: Manifest, zoo: Path = ZOO) -> bytes:
+    """The weights file as it lies, its digest checked.
 
     Raises:
-        ManifestInvalid: missing, too large, another digest than recorded, or not an archive of plain arrays.
+        ManifestInvalid: missing, too large, or another digest than recorded.
     """
     folder = (zoo / manifest.name).resolve()
     path = (folder / manifest.file).resolve()
@@ -136,6 +140,17 @@ def read_weights(manifest: Manifest, zoo: Path = ZOO) -> dict[str, AnyArray]:
         raise ManifestInvalid(
             f"model {manifest.name!r}: {path}: sha256 expected {manifest.sha256}, got {digest}; restore both files"
         )
+    return packed
+
+
+def read_weights(manifest: Manifest, zoo: Path = ZOO) -> dict[str, AnyArray]:
+    """The arrays of the weights file. Nothing is unpickled; the digest is checked before the file is parsed.
+
+    Raises:
+        ManifestInvalid: missing, too large, another digest than recorded, or not an archive of plain arrays.
+    """
+    packed = read_packed(manifest, zoo)
+    path = zoo / manifest.name / manifest.file
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())

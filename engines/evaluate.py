@@ -18,7 +18,7 @@ _ECE_BINS: Final = 15
 class Measured(msgspec.Struct, frozen=True):
     """One figure with its 95 % interval (percentiles of `RESAMPLES` bootstrap resamples of the rows, seed 0)."""
 
-    metric: MetricName
+    metric: str
     value: float
     lo: float
     hi: float
@@ -35,13 +35,16 @@ class LabelScore(msgspec.Struct, frozen=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """Everything measured of one task on one set of rows. `ece` in [0, 1]; see `calibration_error`."""
+    """Everything measured of one task on one set of rows.
+
+    `ece` in [0, 1], see `calibration_error`. A regression has none, and no table per label.
+    """
 
     task: str
     rows: int
     metrics: tuple[Measured, ...]
     labels: tuple[LabelScore, ...]
-    ece: float
+    ece: float | None
     published: str
 
 
@@ -82,6 +85,29 @@ def evaluate(spec: TaskSpec, truth: NDArray[np.float32], decided: NDArray[np.boo
     )
 
 
+def evaluate_values(spec: TaskSpec, truth: NDArray[np.float32], values: F64) -> Evaluation:
+    """Pearson's r of a regression: `pearson`, the mean over its labels, then `pearson_<label>` of each.
+
+    Args:
+        truth, values: [rows, labels].
+
+    Raises:
+        ValueError: fewer than three rows, or shapes that differ.
+    """
+    if len(truth) < 3 or truth.shape != values.shape:
+        raise ValueError(f"task {spec.task!r}: shapes {truth.shape}, {values.shape} must agree and have three rows")
+    known = truth.astype(np.float64)
+    whole = _pearson(np.ones((1, len(known))), known, values)
+    drawn = _pearson(_resample(len(known)), known, values)
+    columns = [("pearson", whole.mean(1), drawn.mean(1))]
+    columns += [(f"pearson_{name}", whole[:, k], drawn[:, k]) for k, name in enumerate(spec.labels)]
+    measured = tuple(
+        Measured(name, float(value[0]), *np.percentile(resamples, [2.5, 97.5]).tolist())
+        for name, value, resamples in columns
+    )
+    return Evaluation(spec.task, len(truth), measured, (), None, spec.published)
+
+
 def calibration_error(spec: TaskSpec, truth: NDArray[np.float32], probability: F64) -> float:
     """Expected calibration error over 15 equal bins (Guo et al. 2017).
 
@@ -107,6 +133,18 @@ def _resample(rows: int) -> F64:
     for k in range(RESAMPLES):
         drawn[k] = np.bincount(random.integers(0, rows, rows), minlength=rows)
     return drawn
+
+
+def _pearson(weights: F64, x: F64, y: F64) -> F64:
+    """r of each column under each row of weights: [resamples, columns]. 0 where a side does not vary."""
+    total = weights.sum(1, keepdims=True)
+    x, y = x - x.mean(0), y - y.mean(0)
+    mean_x, mean_y = weights @ x / total, weights @ y / total
+    spread_x = weights @ (x * x) / total - mean_x**2
+    spread_y = weights @ (y * y) / total - mean_y**2
+    shared = weights @ (x * y) / total - mean_x * mean_y
+    r: F64 = shared / np.sqrt(np.maximum(spread_x * spread_y, 1e-24))
+    return r
 
 
 def _metric(spec: TaskSpec, metric: MetricName, cells: F64, support: F64, rows: int) -> F64:

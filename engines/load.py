@@ -7,48 +7,59 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from engines import features, stub
-from engines.artefacts import ZOO, Manifest, names, read_manifest, read_weights
+from engines.artefacts import ZOO, Manifest, names, read_manifest, read_packed, read_weights
 from engines.base import TextModel
 from engines.errors import ManifestInvalid, UnknownModel
 from engines.hashed import HashedEngine
+from engines.onnx import OnnxEngine
+from engines.wordpieces import WordPieces
+
+ENCODER_BATCH: Final = 256
+"""Rows an encoder is given at a time: a call of seconds, not of minutes."""
 
 ALIASES: Final = {"hashed": "hashed-bag"}
 """Short names of zoo folders."""
 
-_BETTER: Final = (("tensorrt", "tensorrt"), ("onnx-cuda", "onnxruntime"), ("onnx-cpu", "onnxruntime"))
-"""Engines `auto` would prefer to the hashed bag, best first, with the package each needs."""
+AUTO: Final = "hashed-bag"
+"""What `auto` takes: the model that keeps up with a stream on one core. A better, slower one is asked for by name."""
+
+BETTER: Final = "text-affect"
+NEEDS: Final = ("onnxruntime", "tokenizers")
 
 
-def load_text_model(name: str = "auto", zoo: Path = ZOO) -> TextModel:
-    """Load a text model: `hashed` (or its folder name), `stub`, or `auto` (the best that can run here).
+def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1) -> TextModel:
+    """Load a text model: `hashed` (or its folder name), `text-affect`, `stub`, or `auto`.
 
-    `TextModel.reason` says why each better engine was refused; it is empty when the name was asked for by itself.
+    `TextModel.reason` says why `auto` refused the better engines; it is empty when the name was asked for by itself.
+
+    Args:
+        threads: threads inside one run of an encoder; the other engines have one.
 
     Raises:
         UnknownModel: no such name; the message lists what there is.
         ManifestInvalid: its files are missing, malformed or do not match the recorded sha256.
+        MissingExtra: the model needs a package that is not installed.
     """
     if name == "stub":
         return TextModel(stub.featurize, stub.StubEngine())
     reason = ""
     if name == "auto":
-        reason, name = "; ".join(_refusal(engine, package) for engine, package in _BETTER), "hashed"
+        reason, name = _refusals(zoo), AUTO
     folder = ALIASES.get(name, name)
     if folder not in names(zoo):
         known = ["auto", "stub", *sorted(ALIASES), *names(zoo)]
         raise UnknownModel(f"engine {name!r} is not known; there is: {', '.join(known)}")
     manifest = read_manifest(folder, zoo)
-    if manifest.backend != "numpy":
-        raise ManifestInvalid(
-            f"model {folder!r}: backend expected 'numpy', got {manifest.backend!r}; no other text backend is here"
-        )
-    engine = HashedEngine(manifest.spec, read_weights(manifest, zoo))
-    if manifest.settings.get("bits") != engine.bits:
-        raise ManifestInvalid(
-            f"model {folder!r}: settings.bits expected {engine.bits}, got {manifest.settings.get('bits')}"
-        )
-    return TextModel(partial(features.featurize, bits=engine.bits), engine, reason)
+    if manifest.backend == "numpy":
+        return _hashed(manifest, zoo, reason)
+    if manifest.backend == "onnx-cpu":
+        return _encoder(manifest, zoo, threads)
+    raise ManifestInvalid(
+        f"model {folder!r}: backend expected 'numpy' or 'onnx-cpu', got {manifest.backend!r}; no other is here"
+    )
 
 
 def list_models(zoo: Path = ZOO) -> list[Manifest]:
@@ -60,9 +71,29 @@ def list_models(zoo: Path = ZOO) -> list[Manifest]:
     return [read_manifest(name, zoo) for name in names(zoo)]
 
 
-def _refusal(engine: str, package: str) -> str:
-    """Why `engine` does not run here: no text artefact of that kind ships yet, and perhaps no package either."""
-    installed = importlib.util.find_spec(package) is not None
-    return f"{engine} refused: no text model of that kind in the zoo" + (
-        "" if installed else f" and {package} is not installed"
-    )
+def _hashed(manifest: Manifest, zoo: Path, reason: str) -> TextModel:
+    engine = HashedEngine(manifest.spec, read_weights(manifest, zoo))
+    if manifest.settings.get("bits") != engine.bits:
+        raise ManifestInvalid(
+            f"model {manifest.name!r}: settings.bits expected {engine.bits}, got {manifest.settings.get('bits')}"
+        )
+    return TextModel(partial(features.featurize, bits=engine.bits), engine, reason)
+
+
+def _encoder(manifest: Manifest, zoo: Path, threads: int) -> TextModel:
+    spec = msgspec.structs.replace(manifest.spec, max_batch_size=ENCODER_BATCH)
+    engine = OnnxEngine(spec, read_packed(manifest, zoo), threads)
+    pieces = WordPieces(engine.vocabulary, manifest.settings.get("max_tokens", 0))
+    return TextModel(pieces.featurize, engine)
+
+
+def _refusals(zoo: Path) -> str:
+    """Why the better engines are not taken."""
+    lacking = [package for package in NEEDS if importlib.util.find_spec(package) is None]
+    if BETTER not in names(zoo):
+        encoder = f"{BETTER} refused: it is not in the zoo"
+    elif lacking:
+        encoder = f"{BETTER} refused: {' and '.join(lacking)} not installed (pip install 'affectstream[onnx]')"
+    else:
+        encoder = f"{BETTER} refused: a hundred times slower; ask for it by name"
+    return f"tensorrt refused: no text model of that kind in the zoo; {encoder}"

@@ -37,9 +37,13 @@ class InputConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class EngineConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """name: `auto`, a model of `affect models list`, or `stub` (crc32 of the text: the stream alone is measured)."""
+    """name: `auto`, a model of `affect models list`, or `stub` (crc32 of the text: the stream alone is measured).
+
+    threads: inside one run of an encoder (`text-affect`): more of them buy latency, not texts per core.
+    """
 
     name: str = "auto"
+    threads: int = 1
 
 
 class WindowConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -175,6 +179,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         ):
             if not 1 <= value <= 1_000_000:
                 raise UsageError(f"{name}: expected a whole number from 1 to 1000000, got {value}")
+        if not 1 <= self.engine.threads <= 256:
+            raise UsageError(f"engine.threads: expected a whole number from 1 to 256, got {self.engine.threads}")
         if not self.windows.sizes:
             raise UsageError("windows.sizes: expected at least one window such as '5m/1m', got none")
         if self.windows.minimum < 1:

@@ -78,7 +78,7 @@ def build(
     Raises:
         UnknownModel, ManifestInvalid, ConfigInvalid: what was asked for cannot run.
     """
-    model = load_text_model(config.engine.name)
+    model = load_text_model(config.engine.name, threads=config.engine.threads)
     domain = build_domain(config.domain, model.spec)
     stub = model.spec.name == STUB
     score = Score(model, domain.tasks, cache=0 if stub else 20_000)

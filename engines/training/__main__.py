@@ -18,36 +18,17 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from engines.artefacts import ZOO, DataSource, Manifest, MetricRow, pack_weights, write_model
-from engines.base import F64, EngineSpec, HeadSpec, TextModel
+from engines.artefacts import ZOO, Manifest, MetricRow, pack_weights, write_model
+from engines.base import EngineSpec, HeadSpec, TextModel
 from engines.errors import AffectError
-from engines.evaluate import Evaluation, evaluate
 from engines.features import featurize
 from engines.hashed import HashedEngine
-from engines.probability import decided, millionths, probabilities
-from engines.training.calibration import fit_head
 from engines.training.card import write_card
 from engines.training.data import Rows, TaskData, load_all
+from engines.training.measure import measure
+from engines.training.sources import sources
 from engines.training.text import Examples, HeadLoss, Recipe, integers, train
 
-LICENCES = {
-    "goemotions": "Apache-2.0 (mirror repository licence); the data carry CC BY 4.0 in the original",
-    "semeval2017_task4a": "MIT (mirror repository licence); data terms of the task: not stated",
-    "emtract_stocktwits": "MIT (repository licence)",
-    "twitter_financial_news": "mirror: not stated; the original's data set card"
-    " (zeroshot/twitter-financial-news-sentiment): MIT",
-    "disaster_response_messages": "CC BY 4.0 (rmunro repository); the mirror of the training rows states none",
-    "crisislex_t26": "MIT (repository licence)",
-}
-SOURCES = {
-    "goemotions": "monologg/GoEmotions-pytorch@b75f9d3a (a mirror of google-research); Demszky et al. 2020",
-    "semeval2017_task4a": "cbaziotis/ntua-slp-semeval2018@291038d0; Rosenthal et al. 2017",
-    "emtract_stocktwits": "dvamossy/EmTract@4212881c; Vamossy & Skog",
-    "twitter_financial_news": "umaima-aman/Twee_Sentiment_Analysis-DeepLearning@0286b19b; data set card only",
-    "disaster_response_messages": "rmunro/disaster_response_messages@1657e1c4 (dev, test),"
-    " ok-udacity/disaster_response_pipeline@b8eb636b (training rows); Munro 2012",
-    "crisislex_t26": "sajao/CrisisLex@d67cddd5; Olteanu et al. 2015",
-}
 INTENDED = (
     "Shares of emotions, market stance and relief needs over many posts (rolling signals), in English. Scores of one"
     " post are weak evidence; they are meant to be averaged, with the interval the signal rows carry."
@@ -120,12 +101,7 @@ def describe(
         sha256=digest,
         heads=heads,
         settings={"bits": recipe.bits},
-        data=tuple(
-            DataSource(
-                d.spec.data_set, LICENCES[d.spec.data_set], SOURCES[d.spec.data_set], len(d.train.texts), d.dropped
-            )
-            for d in data
-        ),
+        data=sources(data),
         metrics=metrics,
         intended_use=INTENDED,
         limits=LIMITS,
@@ -165,31 +141,6 @@ def head_losses(data: Sequence[TaskData]) -> list[HeadLoss]:
         losses.append(HeadLoss(column, column + labels, d.spec.kind == "multi", weights, SHARE.get(d.spec.task, 1.0)))
         column += labels
     return losses
-
-
-def measure(
-    model: TextModel, data: Sequence[TaskData]
-) -> tuple[tuple[HeadSpec, ...], list[Evaluation], tuple[MetricRow, ...]]:
-    """Calibrate every head on dev and measure it on the public test half, both through the integer engine."""
-    heads: list[HeadSpec] = []
-    evaluations: list[Evaluation] = []
-    metrics: list[MetricRow] = []
-    for d in data:
-        head, before, after = fit_head(d.spec, model.logits(d.dev.texts).logits[d.spec.task], d.dev.truth)
-        logits: F64 = model.logits(d.test.texts).logits[d.spec.task]
-        evaluation = evaluate(
-            d.spec, d.test.truth, decided(head, millionths(head, logits)), probabilities(head, logits)
-        )
-        heads.append(head)
-        evaluations.append(evaluation)
-        where = f"{d.spec.data_set}/test_public"
-        metrics += [
-            MetricRow(
-                d.spec.task, m.metric, m.value, m.lo, m.hi, evaluation.rows, where, d.spec.published, before, after
-            )
-            for m in evaluation.metrics
-        ]
-    return tuple(heads), evaluations, tuple(metrics)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engines.artefacts import Manifest
+from engines.artefacts import Manifest, MetricRow
 from engines.evaluate import Evaluation
 
 
@@ -38,14 +38,20 @@ def write_card(manifest: Manifest, evaluations: Sequence[Evaluation], recipe: st
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| {m.task} | {m.metric} | {m.value:.3f} | {m.lo:.3f} - {m.hi:.3f} | {m.rows} |"
-        f" {m.ece_before:.3f}, {m.ece_after:.3f} | {m.published} |"
+        f"| {m.task} | {m.metric} | {m.value:.3f} | {m.lo:.3f} - {m.hi:.3f} | {m.rows} | {_errors(m)} | {m.published} |"
         for m in manifest.metrics
     ]
     for evaluation in evaluations:
+        if evaluation.ece is None:
+            continue
         lines += ["", f"## {evaluation.task} (test ECE {evaluation.ece:.3f})", ""]
         lines += ["| label | precision | recall | F1 | support |", "| --- | --- | --- | --- | --- |"]
         lines += [
             f"| {s.label} | {s.precision:.3f} | {s.recall:.3f} | {s.f1:.3f} | {s.support} |" for s in evaluation.labels
         ]
     return "\n".join(lines) + "\n"
+
+
+def _errors(m: MetricRow) -> str:
+    """Calibration errors, before and after; a regression has none."""
+    return "-" if m.ece_before is None or m.ece_after is None else f"{m.ece_before:.3f}, {m.ece_after:.3f}"

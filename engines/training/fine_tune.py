@@ -83,7 +83,6 @@ class Run:
         self.seconds = 0.0
         self._resume()
 
-    @property
     def done(self) -> bool:
         """The budget is used up."""
         return self._plan.progress(self.samples, self.seconds) >= 1.0
@@ -93,7 +92,7 @@ class Run:
         self.encoder.train()
         kept = last = time.monotonic()
         sums: dict[str, list[float]] = {}
-        while not self.done:
+        while not self.done():
             pool = mixture.pool(self.pool)
             for batch in pool:
                 progress = self._plan.progress(self.samples, self.seconds)
@@ -105,10 +104,10 @@ class Run:
                 step(len(batch.ids), progress)
                 if self.steps % CURVE_STEPS == 0:
                     self._curve(progress, sums)
-                if self.done:
+                if self.done():
                     break
             self.pool += 1
-            if self.done or time.monotonic() - kept > CHECKPOINT_S:
+            if self.done() or time.monotonic() - kept > CHECKPOINT_S:
                 self._keep()
                 kept = time.monotonic()
 

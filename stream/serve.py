@@ -9,15 +9,18 @@ import sys
 import webbrowser
 from functools import partial
 
+from stream.archive_base import Archive
+from stream.archive_open import open_postgres
 from stream.base import Log
 from stream.config import Config, secret
 from stream.connect import open_log
 from stream.feed import Feed
 from stream.live import Play, play_scenario, spotlight_into
+from stream.log_archive import LogArchive
 from stream.metrics import Metrics
 from stream.runner import Runner
 from stream.system_clock import SystemClock
-from stream.topology import Topology, build
+from stream.topology import Topology, build, build_codec
 from stream.web import LiveServer
 
 
@@ -28,10 +31,11 @@ async def serve(config: Config, seconds: float | None, play: Play | None, open_p
         AffectError: what was asked for cannot run; everything committed stays committed.
     """
     clock, feed, metrics = SystemClock(), Feed(), Metrics()
-    server = _server(config, feed, metrics)
     log = open_log(config.log.url)
     tasks: list[asyncio.Task[None]] = []
+    server: LiveServer | None = None
     try:
+        server = _server(config, feed, metrics, log)
         if server is not None:
             await server.start()
             print(f"live page: http://{config.web.host}:{server.port}/", flush=True)
@@ -61,7 +65,7 @@ async def serve(config: Config, seconds: float | None, play: Play | None, open_p
     return 0
 
 
-def _server(config: Config, feed: Feed, metrics: Metrics) -> LiveServer | None:
+def _server(config: Config, feed: Feed, metrics: Metrics, log: Log) -> LiveServer | None:
     """The page's server as the settings have it; None where they want none.
 
     Raises:
@@ -78,8 +82,21 @@ def _server(config: Config, feed: Feed, metrics: Metrics) -> LiveServer | None:
         allowed_hosts=web.allowed_hosts,
         token=secret(web.token_env, "web.token_env"),
         without_token=web.without_token,
+        archive=_archive(config, log),
         max_readers=web.max_readers,
     )
+
+
+def _archive(config: Config, log: Log) -> Archive:
+    """Where as-of queries are answered from: PostgreSQL's history if it is named, else the signal topic.
+
+    Raises:
+        UsageError: the connection string is missing. MissingExtra: so is what connects.
+    """
+    dsn = secret(config.web.postgres_env, "web.postgres_env")
+    if dsn is not None:
+        return open_postgres(dsn)
+    return LogArchive(log, build_codec(config.registry))
 
 
 async def _prepare(config: Config, log: Log, feed: Feed) -> Topology:

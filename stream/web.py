@@ -4,6 +4,8 @@
     /api/status         operations status              /api/signals        signals, window sizes, domains held
     /api/entities       entities with n                /api/posts          posts that moved an entity
     /api/series         history as columns, per signal /api/rows           history as signal rows
+    /api/asof           what was known at a moment     /api/revisions      every published version of a row
+    /api/export         rows as CSV, JSON lines or Parquet
     /events             server-sent events             /ws                 the same over a WebSocket
     /api/openapi.json   what all of this is            /api/asyncapi.json  what the feed sends
     /livez  /readyz     health                         /metrics            Prometheus
@@ -19,9 +21,11 @@ import msgspec
 from aiohttp import web
 
 from stream.api_description import asyncapi, openapi
+from stream.archive_base import Archive
 from stream.errors import StreamError, UsageError
 from stream.feed import Feed
 from stream.metrics import Metrics
+from stream.web_archive import ArchiveRoutes
 from stream.web_ask import Route, json_answer
 from stream.web_feed import FeedRoutes
 from stream.web_guard import WILDCARDS, Guard
@@ -48,6 +52,7 @@ class LiveServer:
         allowed_hosts: further names browsers may use for this machine.
         token: every request but health must carry it; None = none is asked for (see `Guard`).
         without_token: let the network read without a token.
+        archive: what was published, for exports and as-of queries; None = they are refused.
         max_readers: event streams and WebSockets at once; one more gets 503.
         heartbeat_s: an idle reader gets a comment (a ping) this often.
         send_timeout_s: a reader that takes nothing for so long is cut off.
@@ -66,6 +71,7 @@ class LiveServer:
         allowed_hosts: tuple[str, ...] = (),
         token: str | None = None,
         without_token: bool = False,
+        archive: Archive | None = None,
         max_readers: int = 256,
         heartbeat_s: float = 10.0,
         send_timeout_s: float = 10.0,
@@ -78,6 +84,7 @@ class LiveServer:
         self.routes: list[Route] = [
             *ReadRoutes(feed, metrics).routes(),
             *self._feed_routes.routes(),
+            *ArchiveRoutes(archive, send_timeout_s).routes(),
             Route("/api/openapi.json", self._openapi, "This description (OpenAPI 3.1).", answer=dict[str, msgspec.Raw]),
             Route(
                 "/api/asyncapi.json",

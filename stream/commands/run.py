@@ -9,18 +9,13 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-from tqdm import tqdm
 
-from stream.base import Log, TopicSpec
 from stream.config import DOMAINS, INPUT_TOPICS, Config, load_config
 from stream.connect import open_log
 from stream.errors import UsageError
-from stream.ingest import IngestPlan, ingest
 from stream.live import Play
-from stream.results import FinalRows, write_lines
-from stream.runner import Runner
-from stream.system_clock import SystemClock
-from stream.topology import build
+from stream.replaying import ingest_file, replay, replay_config
+from stream.results import write_lines
 
 SCENARIOS = {"panic": "market", "hurricane": "crisis", "launch": "social"}
 
@@ -88,35 +83,26 @@ def run_replay(args: argparse.Namespace) -> int:
         raise UsageError(f"--out {out}: the folder {out.absolute().parent} does not exist")
     if out.is_dir():
         raise UsageError(f"--out {out}: expected a file, got a folder")
-    config = msgspec.convert(
-        {
-            "domain": args.domain,
-            "log": {"url": args.log, "retention": "36500d"},
-            "input": {"partitions": args.workers, "group": "replay", "topic": args.source or ""},
-            "engine": {"name": args.engine},
-            "time": {"lateness": args.lateness, "disorder": args.disorder, "future": "1m"},
-            "run": {"workers": args.workers, "batch_size": args.batch_size, "commit_interval": "1s"},
-            "windows": {"sizes": args.windows.split(",")},
-        },
-        Config,
-    ).check()
+    config = replay_config(
+        args.domain,
+        log=args.log,
+        topic=args.source or "",
+        engine=args.engine,
+        windows=args.windows.split(","),
+        lateness=args.lateness,
+        disorder=args.disorder,
+        batch_size=args.batch_size,
+        workers=args.workers,
+    )
     return asyncio.run(_replay(config, args, out))
 
 
 async def _replay(config: Config, args: argparse.Namespace, out: Path) -> int:
     log = open_log(config.log.url)
     try:
-        if args.input is not None:
-            await _ingest(log, config, Path(args.input), args.rank_time)
-        spans = await log.span(config.topic)
-        topology = build(config, len(spans), replay=True)
-        await log.ensure(topology.topics)
-        rows = FinalRows()
-        await rows.read(log, topology.parts.codec, config.domain)
-        runner = Runner(topology, log, SystemClock(), until_end=True, on_rows=rows.add)
-        await _with_bar(runner, sum(end for _, end in spans))
+        source = None if args.input is None else Path(args.input)
+        rows, status = await replay(log, config, source, args.rank_time, bar=True)
         count = write_lines(out, rows.lines())
-        status = await runner.status()
     finally:
         await log.close()
     sys.stderr.write(f"{count} rows -> {out}\n")
@@ -131,32 +117,6 @@ async def _replay(config: Config, args: argparse.Namespace, out: Path) -> int:
         }
         print(msgspec.json.encode(sums).decode())
     return 0 if status.conserved else 1
-
-
-async def _ingest(
-    log: Log, config: Config, path: Path, rank_time_s: float | None, live: bool = False
-) -> tuple[int, int]:
-    await log.ensure([TopicSpec(config.topic, config.input.partitions)])
-    plan = IngestPlan(
-        path=path,
-        topic=config.topic,
-        partitions=config.input.partitions,
-        rank_time_ms=None if rank_time_s is None else rank_time_s * 1000,
-        author_key=config.privacy.author_key.encode(),
-        now_ms=SystemClock().now_ms(),
-        live=live,
-    )
-    with tqdm(desc="reading", unit=" posts", disable=not sys.stderr.isatty(), leave=False) as bar:
-        return await ingest(log, plan, bar.update)
-
-
-async def _with_bar(runner: Runner, total: int) -> None:
-    task = asyncio.create_task(runner.run())
-    with tqdm(desc="scoring", total=total, unit=" posts", disable=not sys.stderr.isatty(), leave=False) as bar:
-        while not task.done():
-            await asyncio.wait({task}, timeout=0.2)
-            bar.update(sum(s.counts.next_offset for w in runner.workers for s in w.scorers.values()) - bar.n)
-    task.result()
 
 
 def run_send(args: argparse.Namespace) -> int:
@@ -176,7 +136,7 @@ async def _send(args: argparse.Namespace) -> int:
         config = msgspec.structs.replace(
             config, domain=args.domain, input=msgspec.structs.replace(config.input, topic=topic, partitions=partitions)
         )
-        appended, before = await _ingest(log, config, Path(args.input), None, live=True)
+        appended, before = await ingest_file(log, config, Path(args.input), live=True, bar=True)
         sys.stderr.write(f"{appended} lines -> {topic}" + (f"; {before} were there already\n" if before else "\n"))
     finally:
         await log.close()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engines.errors import UnknownModel
-from engines.evaluate import calibration_error, evaluate
+from engines.evaluate import calibration_error, evaluate, evaluate_values
 from engines.tasks import NEED_LABELS, TASKS, task_spec
 
 SENTIMENT = task_spec("sentiment3")
@@ -96,3 +96,26 @@ def test_labels_are_those_of_the_ontology() -> None:
     ontology = Ontology.load()
     for spec in TASKS:
         assert ontology.labels(spec.task) == spec.labels
+
+
+def test_values_are_judged_by_their_correlation() -> None:
+    random = np.random.default_rng(1)
+    truth = random.normal(3, 1, (200, 3)).astype(np.float32)
+    said = truth * 0.5 + random.normal(0, [0.1, 0.5, 5.0], (200, 3))
+    found = evaluate_values(task_spec("vad"), truth, said)
+    r = [float(np.corrcoef(truth[:, k], said[:, k])[0, 1]) for k in range(3)]
+    assert [m.metric for m in found.metrics] == ["pearson", "pearson_V", "pearson_A", "pearson_D"]
+    assert [m.value for m in found.metrics] == pytest.approx([np.mean(r), *r], abs=1e-6)
+    assert all(m.lo < m.value < m.hi for m in found.metrics)
+    assert (found.ece, found.labels, found.rows) == (None, (), 200)
+    constant = evaluate_values(task_spec("vad"), truth, np.ones((200, 3)))
+    assert [m.value for m in constant.metrics] == [0.0] * 4
+    with pytest.raises(ValueError, match="agree"):
+        evaluate_values(task_spec("vad"), truth, said[:5])
+
+
+def test_a_regressions_truth_is_its_fields_within_range() -> None:
+    vad = task_spec("vad")
+    assert vad.truth({"V": 3, "A": 2.5, "D": 5.0}) == [3.0, 2.5, 5.0]
+    for row in ({"V": 3, "A": 2.5}, {"V": 3, "A": 0.5, "D": 3}, {"V": "3", "A": 3, "D": 3}):
+        assert vad.truth(row) is None

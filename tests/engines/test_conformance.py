@@ -1,0 +1,67 @@
+"""What `engines.base.Engine` promises, asked of every engine: the stub, the hashed bag and the encoder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engines.base import TensorBatch, TextModel
+from engines.errors import ShapeMismatch
+from engines.load import load_text_model
+from engines.probability import probabilities
+from tests.engines import tiny
+
+MODELS = {"stub": load_text_model("stub"), "hashed": load_text_model("hashed"), "onnx": tiny.model()}
+TEXTS = ["we need water now", "", "so happy 😀😀", "stocks fall https://x.y @ann", "not good!!! " * 40, "\ud800", "a"]
+
+each = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+
+
+@each
+def test_logits_have_a_row_for_every_text_and_a_column_for_every_label(model: TextModel) -> None:
+    for texts in (TEXTS, TEXTS[:1], []):
+        scored = model.engine.infer(model.featurize(texts))
+        assert list(scored.logits) == [h.task for h in model.spec.heads]
+        for head in model.spec.heads:
+            found = scored.logits[head.task]
+            assert found.dtype == np.float64
+            assert found.shape == (len(texts), len(head.labels))
+            assert np.isfinite(found).all()
+        assert scored.run_s >= 0
+
+
+@each
+def test_a_row_depends_on_its_text_alone(model: TextModel) -> None:
+    whole = model.engine.infer(model.featurize(TEXTS)).logits
+    back = model.engine.infer(model.featurize(TEXTS[::-1])).logits
+    again = model.engine.infer(model.featurize(TEXTS)).logits
+    for task, logits in whole.items():
+        alone = np.concatenate([model.engine.infer(model.featurize([t])).logits[task] for t in TEXTS])
+        assert alone.tobytes() == logits.tobytes() == again[task].tobytes()
+        assert back[task][::-1].tobytes() == logits.tobytes()
+
+
+@each
+def test_values_are_what_their_head_says(model: TextModel) -> None:
+    logits = model.logits(TEXTS * 3).logits
+    for head in model.spec.heads:
+        if head.kind == "regression":
+            assert (logits[head.task] >= head.lo).all()
+            assert (logits[head.task] <= head.hi).all()
+            continue
+        p = probabilities(head, logits[head.task])
+        assert ((p >= 0) & (p <= 1)).all()
+        if head.kind == "single":
+            np.testing.assert_allclose(p.sum(1), 1.0)
+
+
+@each
+def test_foreign_tensors_are_refused(model: TextModel) -> None:
+    with pytest.raises(ShapeMismatch):
+        model.engine.infer(TensorBatch(1, {"pixels": np.zeros((1, 3))}))
+
+
+def test_closing_twice_is_no_error() -> None:
+    for model in (load_text_model("stub"), load_text_model("hashed"), tiny.model()):
+        model.engine.close()
+        model.engine.close()

@@ -1,4 +1,4 @@
-"""`affect signals tail | explain`: live rows of a log, and why a signal has the value it has."""
+"""`affect signals tail | explain | ...`: live rows of a log, and why a signal has the value it has."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from operators.masking import mask
 from operators.names import WHOLE
 from operators.records import I64, PostBatch, SignalRow
 from stream.base import Log
+from stream.commands import published
 from stream.config import Config
 from stream.connect import open_log
 from stream.errors import UsageError
@@ -28,7 +29,7 @@ from stream.topology import Topology, build, build_codec
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verbs."""
     signals = verbs.add_parser("signals", help="look at signal rows, and at why they moved")
-    kinds = signals.add_subparsers(dest="what", metavar="tail|explain", required=True)
+    kinds = signals.add_subparsers(dest="what", metavar="tail|explain|export|asof|revisions", required=True)
     tail = kinds.add_parser("tail", help="print rows as they come")
     tail.add_argument("--log", required=True, metavar="URL", help="sqlite:///PATH of a run")
     tail.add_argument("--signal", default=None, help="only this signal, e.g. market.valence")
@@ -44,6 +45,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     explain.add_argument("--top", type=int, default=5, metavar="N", help="posts to show (default: 5)")
     explain.add_argument("--json", action="store_true")
     explain.set_defaults(run=run_explain)
+    published.add(kinds)
 
 
 def run_tail(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -28,12 +28,12 @@ NEAR_SHARE = 11
 
 
 class _Chunk(NamedTuple):
-    """A closed run of entries, serials `[first, end)`, newest event time `latest_ms`; `saved` = a snapshot holds it."""
+    """A closed run of entries, serials `[first, end)`, newest event time `latest_ms`; `saved`: name in a snapshot."""
 
     first: int
     end: int
     latest_ms: int
-    saved: bool
+    saved: str | None
 
 
 class _Seen:
@@ -49,7 +49,7 @@ class _Seen:
         self.offsets, self.times, self.keys = array("q"), array("q"), [array("Q") for _ in range(width)]
         self.bytes = bytearray()
         self.chunks: deque[_Chunk] = deque()
-        self.gone: list[int] = []
+        self.gone: list[str] = []
         self.evicted = 0
         self.watermark_ms: int | None = None
         self.owns = self.fresh = np.zeros(0, np.int64)
@@ -137,7 +137,7 @@ class _Seen:
             # A stamp from the far future must not keep its chunk, and all behind it, for ever.
             latest = min(latest, self.watermark_ms + self.horizon_ms)
         del times
-        self.chunks.append(_Chunk(self.open, self.next, latest, False))
+        self.chunks.append(_Chunk(self.open, self.next, latest, None))
         self.open = self.next
 
     def trim(self) -> None:
@@ -159,8 +159,8 @@ class _Seen:
             del column[:count]
         del self.offsets[:count], self.times[:count], self.bytes[: count * self.extra]
         self.base = chunk.end
-        if chunk.saved:
-            self.gone.append(chunk.first)
+        if chunk.saved is not None:
+            self.gone.append(chunk.saved)
 
     def advance(self, watermark_ms: int) -> None:
         if self.watermark_ms is None or watermark_ms > self.watermark_ms:
@@ -168,16 +168,18 @@ class _Seen:
         while self.chunks and self.chunks[0].latest_ms < self.watermark_ms - 2 * self.horizon_ms:
             self._drop()
 
-    def snapshot(self, prefix: str) -> dict[str, bytes | None]:
+    def snapshot(self) -> dict[str, bytes | None]:
+        """New chunks by name, first and end serial; those no longer needed as None."""
         self._close()
-        parts: dict[str, bytes | None] = {f"{prefix}/{serial:020d}": None for serial in self.gone}
+        parts: dict[str, bytes | None] = dict.fromkeys(self.gone)
         self.gone.clear()
         for k in range(len(self.chunks) - 1, -1, -1):
             chunk = self.chunks[k]
-            if chunk.saved:
+            if chunk.saved is not None:
                 break
-            parts[f"{prefix}/{chunk.first:020d}"] = self._pack(chunk)
-            self.chunks[k] = chunk._replace(saved=True)
+            name = f"{chunk.first:020d}-{chunk.end:020d}"
+            parts[name] = self._pack(chunk)
+            self.chunks[k] = chunk._replace(saved=name)
         return parts
 
     def _pack(self, chunk: _Chunk) -> bytes:
@@ -188,24 +190,43 @@ class _Seen:
             (head.tobytes(), *(c[a:b].tobytes() for c in columns), self.bytes[a * self.extra : b * self.extra])
         )
 
-    def restore(self, parts: Sequence[bytes]) -> None:
-        """Take chunks back, in serial order. Those written with other columns lose or lack the columns of likeness."""
-        for part in parts:
-            first, count, width, extra, latest = np.frombuffer(part, np.int64, 5).tolist()
-            columns = np.frombuffer(part, np.uint64, count * (2 + width), 40).reshape(2 + width, count)
+    def restore(self, parts: Mapping[str, bytes]) -> None:
+        """Take chunks back.
+
+        An owner that was thought dead may have saved one more chunk than its successor took over. What a serial stands
+        for hangs on the log alone, so where chunks overlap they say the same: what is known already is passed over.
+        """
+        heads = {name: np.frombuffer(part, np.int64, 5).tolist() for name, part in parts.items()}
+        for name in sorted(parts, key=lambda name: (heads[name][0], -heads[name][1])):
+            first, count, *_, latest = heads[name]
+            if self.offsets and first > self.next:  # what lies before was let go by a later owner
+                while self.chunks:
+                    self._drop()
+                self.base = self.next = self.open = first
             if not self.offsets:
-                self.base = first
-            self.offsets.frombytes(columns[0].tobytes())
-            self.times.frombytes(columns[1].tobytes())
-            none = np.zeros(count, np.uint64)
-            same = extra == self.extra
-            for k, column in enumerate(self.keys):
-                column.frombytes((columns[2 + k] if k == 0 or same else none).tobytes())
-            self.bytes += part[40 + columns.nbytes :] if same else bytes(count * self.extra)
-            self.chunks.append(_Chunk(first, first + count, latest, True))
+                self.base = self.next = self.open = first
+            known = self.next - first
+            if known >= count:
+                self.gone.append(name)
+                continue
+            start = self.next
+            self._append(parts[name], known)
             self.next = self.open = first + count
+            self.chunks.append(_Chunk(start, self.next, latest, name))
             for column in self.keys:
-                self._take_back(first, column[first - self.base :], column is self.keys[0])
+                self._take_back(start, column[start - self.base :], column is self.keys[0])
+
+    def _append(self, part: bytes, known: int) -> None:
+        """Append a chunk's entries but for its first `known`; one with other columns lacks those of likeness."""
+        _, count, width, extra, _ = np.frombuffer(part, np.int64, 5).tolist()
+        columns = np.frombuffer(part, np.uint64, count * (2 + width), 40).reshape(2 + width, count)[:, known:]
+        more = part[40 + 8 * count * (2 + width) + known * extra :]
+        same, none = extra == self.extra, bytes(8 * (count - known))
+        self.offsets.frombytes(columns[0].tobytes())
+        self.times.frombytes(columns[1].tobytes())
+        for k, column in enumerate(self.keys):
+            column.frombytes(columns[2 + k].tobytes() if k == 0 or same else none)
+        self.bytes += more if same else bytes((count - known) * self.extra)
 
     def _take_back(self, start: int, keys: array[int], named: bool) -> None:
         """Point restored keys at their entries, as `fold` and `tie` did: a name at its newest, others at the first."""
@@ -295,9 +316,10 @@ class Dedupe:
 
     def snapshot(self) -> dict[str, bytes | None]:
         """Entries new since the last call, under `ids/` and `texts/` + serial; expired chunks as None."""
-        return {**self._ids.snapshot("ids"), **self._texts.snapshot("texts")}
+        both = {"ids": self._ids.snapshot(), "texts": self._texts.snapshot()}
+        return {f"{prefix}/{name}": part for prefix, parts in both.items() for name, part in parts.items()}
 
-    def restore(self, parts: dict[str, bytes]) -> None:
+    def restore(self, parts: Mapping[str, bytes]) -> None:
         """Take every chunk back, into an object that has processed nothing."""
         for prefix, seen in (("ids/", self._ids), ("texts/", self._texts)):
-            seen.restore([parts[key] for key in sorted(parts) if key.startswith(prefix)])
+            seen.restore({name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,15 +16,16 @@ from operators.calibrate import Calibrate
 from operators.errors import ConfigInvalid
 from operators.records import I32, PostBatch
 
-INLINE = 4
-"""Texts scored on the spot: handing so few to a thread costs more than scoring them."""
+INLINE_S = 0.001
+"""Work of so many seconds is done on the spot: handing it to a thread costs about as much."""
 
 
 class Score:
     """Operator that fills `PostBatch.scores` with calibrated probabilities in millionths.
 
     A text seen before (a repost) takes the score it had: scores depend on the text alone, so this changes no value.
-    Inference of more than a handful runs in a worker thread, so the event loop goes on moving bytes.
+    Inference runs in a worker thread, but for what takes less than a blink: the event loop goes on moving bytes, and
+    heartbeats go out, however slow the model is.
 
     Args:
         model: the loaded model; used by one thread at a time.
@@ -42,6 +44,7 @@ class Score:
         self._cache: OrderedDict[str, I32] = OrderedDict()
         self._cap = cache
         self._lock = asyncio.Lock()
+        self._text_s = math.inf
         self.scored = 0
         self.reused = 0
         self.run_s = 0.0
@@ -71,13 +74,25 @@ class Score:
         return np.stack([known[text] for text in texts])
 
     async def _run(self, texts: list[str]) -> I32:
-        async with self._lock:
-            if len(texts) <= INLINE:
+        await self._lock.acquire()
+        if len(texts) * self._text_s <= INLINE_S:
+            try:
                 return self._infer(texts)
-            return await asyncio.to_thread(self._infer, texts)
+            finally:
+                self._lock.release()
+        working = asyncio.ensure_future(asyncio.to_thread(self._infer, texts))
+        # Whoever waits may be cancelled; the thread goes on, and the model is taken until it is done.
+        working.add_done_callback(self._over)
+        return await asyncio.shield(working)
+
+    def _over(self, working: asyncio.Future[I32]) -> None:
+        self._lock.release()
+        if not working.cancelled():
+            working.exception()  # raised where it was waited for; nobody else need hear of it
 
     def _infer(self, texts: list[str]) -> I32:
         raw = self._model.logits(texts)
+        self._text_s = raw.run_s / len(texts)
         self.scored += len(texts)
         self.run_s += raw.run_s
         micro = self._calibrate.calibrate(self._model.spec, raw, self._tasks)

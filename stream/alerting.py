@@ -19,7 +19,7 @@ from operators.records import Alert, DeadLetter
 from stream.base import CommitUnit, Log, Member, Output, Record
 from stream.errors import UsageError
 from stream.topics import ALERTS, DEAD_LETTER, SIGNALS
-from stream.worker import Pace, Pulse, commit, steadily
+from stream.worker import HAND_OVER_S, STOP_S, Pace, Pulse, commit, finish, steadily
 
 READ_ROWS = 500
 """Rows folded at a time: some 10 ms, so that nothing else on the loop waits long."""
@@ -133,26 +133,27 @@ class AlertWorker:
         self._generation = 0
         self._stop = asyncio.Event()
         self._ending = False
+        self._patience_s = HAND_OVER_S
         self._task: asyncio.Task[None] | None = None
         self._member: Member | None = None
 
     async def start(self) -> None:
         """Join the group."""
-        self._member = await self._log.join(self._group, SIGNALS, self)
+        join = partial(self._log.join, self._group, SIGNALS, self)
+        self._member = await steadily(join, self._pulse, f"join {self._group}")
 
     async def assigned(self, partitions: Sequence[int], generation: int) -> None:
-        """Restore the rules and go on from the committed offset."""
+        """Restore the rules and go on from the committed offset, in a task of its own."""
         self._generation = generation
         self._stop = asyncio.Event()
-        stage = await steadily(self._restored, self._pulse, "restore alerts")
-        self._task = asyncio.create_task(self._loop(stage), name="alerts")
+        self._task = asyncio.create_task(self._loop(self._stop), name="alerts")
         self._task.add_done_callback(self._pulse.watch)
 
     async def revoked(self, partitions: Sequence[int]) -> None:
         """Finish the step in hand and commit."""
         self._stop.set()
         if self._task is not None:
-            await asyncio.wait({self._task})
+            await finish([self._task], self._patience_s)
             self._task = None
 
     async def finish(self) -> None:
@@ -163,6 +164,7 @@ class AlertWorker:
 
     async def stop(self) -> None:
         """Leave the group; what is in hand is committed first."""
+        self._patience_s = STOP_S
         if self._member is not None:
             await self._member.leave()
 
@@ -172,9 +174,10 @@ class AlertWorker:
         stage.restore(await self._log.restore(self._group, ""), offset)
         return stage
 
-    async def _loop(self, stage: AlertStage) -> None:
+    async def _loop(self, stop: asyncio.Event) -> None:
+        stage = await steadily(self._restored, self._pulse, "restore alerts")
         last = time.monotonic()
-        while not self._stop.is_set():
+        while not stop.is_set():
             ending = self._ending
             read = partial(self._log.read, SIGNALS, 0, stage.offset, READ_ROWS, 0.0 if ending else 0.2)
             records = await steadily(read, self._pulse, "read signals")

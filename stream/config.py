@@ -71,7 +71,8 @@ class TimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class RunConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """batch_size: posts per step. commit_interval: most time between commits. near_duplicates: look for edited copies.
 
-    language: detect the language of posts that do not say.
+    language: detect the language of posts that do not say. in_flight_mib: posts read and not yet folded, in MiB, at
+    most; partitions pause beyond.
     """
 
     workers: int = 1
@@ -79,6 +80,7 @@ class RunConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     commit_interval: str = "1s"
     near_duplicates: bool = True
     language: bool = True
+    in_flight_mib: int = 64
 
 
 class PrivacyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -175,6 +177,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             ("input.partitions", self.input.partitions),
             ("run.workers", self.run.workers),
             ("run.batch_size", self.run.batch_size),
+            ("run.in_flight_mib", self.run.in_flight_mib),
             ("web.max_readers", self.web.max_readers),
         ):
             if not 1 <= value <= 1_000_000:

@@ -15,7 +15,8 @@ from stream.sqlite_log import SqliteLog
 FORMS = (
     "memory://, sqlite:///RELATIVE.db, sqlite:////ABSOLUTE.db (sqlite also with ?synchronous=NORMAL), "
     "kafka://HOST:PORT[,HOST:PORT] (also with ?security=SASL_SSL&mechanism=SCRAM-SHA-512&cafile=PATH&prefix=NAME."
-    "&instance=ID&replication=N&patience=SECONDS; user and password: AFFECT_KAFKA_USER, AFFECT_KAFKA_PASSWORD)"
+    "&instance=ID&replication=N&patience=SECONDS&session=SECONDS; "
+    "user and password: AFFECT_KAFKA_USER, AFFECT_KAFKA_PASSWORD)"
 )
 
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
@@ -54,7 +55,16 @@ def _kafka(url: str, rest: str) -> Log:
         )
     servers, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    unknown = set(options) - {"security", "mechanism", "cafile", "prefix", "instance", "replication", "patience"}
+    unknown = set(options) - {
+        "security",
+        "mechanism",
+        "cafile",
+        "prefix",
+        "instance",
+        "replication",
+        "patience",
+        "session",
+    }
     for server in servers.rstrip("/").split(","):
         found = _SERVER.fullmatch(server)
         if found is None or not 1 <= int(found[2]) <= 65535:
@@ -66,6 +76,9 @@ def _kafka(url: str, rest: str) -> Log:
         raise UsageError(f"log {url!r}: replication: expected a number from 1, got {replication!r}; forms: {FORMS}")
     if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]+)?", patience):
         raise UsageError(f"log {url!r}: patience: expected seconds, got {patience!r}; forms: {FORMS}")
+    session = options.get("session", "10")
+    if not re.fullmatch(r"[1-9][0-9]{0,2}(\.[0-9]+)?", session):
+        raise UsageError(f"log {url!r}: session: expected seconds from 1, got {session!r}; forms: {FORMS}")
     if not re.fullmatch(r"[A-Za-z0-9._-]{0,100}", options.get("prefix", "")):
         raise UsageError(f"log {url!r}: prefix: expected up to 100 of A-Z a-z 0-9 . _ -; forms: {FORMS}")
     try:
@@ -90,4 +103,5 @@ def _kafka(url: str, rest: str) -> Log:
         instance=options.get("instance"),
         replication=int(replication) if replication else None,
         patience_s=float(patience),
+        session_ms=int(float(session) * 1000),
     )

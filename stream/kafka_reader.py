@@ -32,6 +32,9 @@ FETCH_BYTES = 1 << 20
 ANSWER_BYTES = 16 << 20
 """Of all partitions in one answer."""
 
+READ_BYTES = 8 << 20
+"""A read ends with the batch that passes this, however many records were asked for."""
+
 MAX_CURSORS = 64
 """Cursors with something in hand, each at most two fetches; beyond, the one unused longest is dropped."""
 
@@ -65,13 +68,15 @@ class _Cursor:
     batches: Iterator[list[Record]] | None = None
     ahead: asyncio.Task[_Fetched] | None = None
 
-    def take(self, count: int) -> list[Record]:
-        """Up to `count` records in hand."""
+    def take(self, count: int, room: int) -> tuple[list[Record], int]:
+        """Up to `count` records in hand and their bytes; ends with the batch that passes `room` bytes."""
         found: list[Record] = []
-        while len(found) < count:
+        size = 0
+        while len(found) < count and size < room:
             part = self.unpacked[self.at : self.at + count - len(found)]
             self.at += len(part)
             found += part
+            size += sum([len(record.value) for record in part])
             if self.at < len(self.unpacked):
                 continue
             self.unpacked, self.at = [], 0
@@ -82,7 +87,7 @@ class _Cursor:
                 self.batches = None
         if found:
             self.next = found[-1].offset + 1
-        return found
+        return found, size
 
     @property
     def holds(self) -> bool:
@@ -99,7 +104,9 @@ class Reader:
         self._asking: dict[int, asyncio.Task[None]] = {}
 
     async def read(self, place: Place, offset: int, max_records: int) -> list[Record]:
-        """Up to `max_records` from `offset` on; fewer only where the partition ends. A tombstone reads as b"".
+        """Up to `max_records` from `offset` on; fewer where the partition ends, and beyond `READ_BYTES`.
+
+        A tombstone reads as b"".
 
         Raises:
             LogUnavailable, LogCorrupt, LogError.
@@ -109,9 +116,12 @@ class Reader:
         if cursor is None:
             cursor = _Cursor(offset, offset)
         found: list[Record] = []
+        size = 0
         while max_records > 0:
-            found += cursor.take(max_records - len(found))
-            if len(found) >= max_records or (found and cursor.fetch_at >= cursor.end):
+            taken, bytes_ = cursor.take(max_records - len(found), READ_BYTES - size)
+            found += taken
+            size += bytes_
+            if len(found) >= max_records or size >= READ_BYTES or (found and cursor.fetch_at >= cursor.end):
                 break
             fetched, cursor.ahead = await self._next(place, cursor), None
             self._feed(place, cursor, fetched)

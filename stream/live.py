@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -20,6 +21,7 @@ from stream.config import Config
 from stream.feed import Feed, SpotPost
 from stream.scenario import generate
 from stream.scoring import Observer
+from stream.worker import Pulse, commit, steadily
 
 SPOT_TASK: Final = {"market": "emtract7", "crisis": "disaster_message", "social": "goemotions28"}
 PER_BATCH = 8
@@ -84,8 +86,13 @@ async def play_scenario(log: Log, config: Config, play: Play, clock: Clock) -> N
     The first ten scenario minutes are there at once, so that the page has something to show.
     """
     topic = config.topic
-    await log.ensure([TopicSpec(topic, config.input.partitions)])
-    partitions = len(await log.span(topic))
+    pulse = Pulse()
+
+    async def append(outputs: list[Output]) -> None:
+        await commit(log, CommitUnit("affect-demo", outputs=outputs), pulse, "append the scenario")
+
+    await steadily(partial(log.ensure, [TopicSpec(topic, config.input.partitions)]), pulse, "topic of the scenario")
+    partitions = len(await steadily(partial(log.span, topic), pulse, "topic of the scenario"))
     begun = clock.now_ms()
     start = begun // 60_000 * 60_000 - 40 * 60_000
     head = 10 * 60_000
@@ -96,11 +103,11 @@ async def play_scenario(log: Log, config: Config, play: Play, clock: Clock) -> N
         newest = max(newest, created if isinstance(created, int) else newest)
         while newest > start + head + int((clock.now_ms() - begun) * play.speed):
             if outputs:
-                await log.commit(CommitUnit("affect-demo", outputs=outputs))
+                await append(outputs)
                 outputs = []
             await asyncio.sleep(TICK_S)
         key = str(post["id"]).encode()
         outputs.append(Output(topic, partition_of(key, partitions), key, msgspec.json.encode(post), newest))
         if len(outputs) >= 500:
-            await log.commit(CommitUnit("affect-demo", outputs=outputs))
+            await append(outputs)
             outputs = []

@@ -6,6 +6,8 @@ the newest `OpsStatus`, so one scrape never shows half a commit and the conserva
     affect_records_in_total                    counter    records read
     affect_records_total{outcome}              counter    applied, duplicate, late, rejected
     affect_in_flight_records                   gauge      read, fate not yet committed
+    affect_in_flight_bytes                     gauge      read, not yet folded; bounded by run.in_flight_mib
+    affect_partitions_paused                   gauge      waiting for room below that bound
     affect_consumer_lag_records                gauge      appended, not yet read
     affect_watermark_delay_seconds             gauge      absent before the first record
     affect_signal_rows_total                   counter    rows written
@@ -94,6 +96,8 @@ class Metrics:
         )
         self._scored = Counter("affect_inference_rows", "Texts scored.", registry=self._registry)
         self._dead = Counter("affect_dead_letters", "Unusable messages.", ["reason"], registry=self._registry)
+        self._held = Gauge("affect_in_flight_bytes", "Bytes read, not yet folded.", registry=self._registry)
+        self._paused = Gauge("affect_partitions_paused", "Partitions waiting for room.", registry=self._registry)
         self._readers = Gauge("affect_feed_readers", "Pages and feeds connected.", registry=self._registry)
         self._dropped = Counter("affect_feed_dropped", "Readers cut off.", ["reason"], registry=self._registry)
         for reason in ("queue_full", "stalled"):
@@ -120,6 +124,11 @@ class Metrics:
                 reason = "other"
             self._reasons.add(reason)
         self._dead.labels(reason).inc(count)
+
+    def in_flight(self, held: int, paused: int) -> None:
+        """The process holds `held` bytes read and not yet folded; `paused` partitions wait for room."""
+        self._held.set(held)
+        self._paused.set(paused)
 
     def readers(self, count: int) -> None:
         """`count` pages and feeds are connected now."""

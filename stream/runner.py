@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,14 +19,17 @@ from operators.rolling import FOREVER
 from operators.window import parse_span
 from stream.alerting import AlertWorker, load_rules
 from stream.base import Log
-from stream.delivering import open_delivery
+from stream.delivering import Delivery, open_delivery
 from stream.errors import LogError
 from stream.feed import Feed, OpsStatus
+from stream.in_flight import InFlight
 from stream.metrics import Metrics
 from stream.topics import PANES
 from stream.topology import Topology
 from stream.windowing import WindowStage
-from stream.worker import Pace, Pulse, ScoreWorker, WindowWorker
+from stream.worker import Pace, Pulse, ScoreWorker, WindowWorker, steadily, unless
+
+log_ = logging.getLogger("affect.runner")
 
 
 class Runner:
@@ -69,7 +73,11 @@ class Runner:
         )
         self._started = time.monotonic()
         self._stopping = asyncio.Event()
-        self.workers = [ScoreWorker(log, topology.parts, self._pace, clock, self._pulse) for _ in range(run.workers)]
+        self._up = False
+        self.in_flight = InFlight(run.in_flight_mib << 20)
+        self.workers = [
+            ScoreWorker(log, topology.parts, self._pace, clock, self._pulse, self.in_flight) for _ in range(run.workers)
+        ]
         self._windows = WindowWorker(
             log,
             partial(WindowStage, topology.windows, until_end),
@@ -101,21 +109,14 @@ class Runner:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Run until the input ends (`until_end`) or `stop` is called.
+        """Run until the input ends (`until_end`) or `stop` is called. A log that is away is waited for.
 
         Raises:
             AffectError: a fault that retrying does not cure; everything committed stays committed.
         """
-        await self._log.ensure(self._topology.topics)
         watch = asyncio.create_task(self._watch(), name="status") if self._feed is not None else None
         try:
-            await self._windows.start([end for _, end in await self._log.span(self._topology.config.topic)])
-            if self._alerts is not None:
-                await self._alerts.start()
-            if self._delivery is not None:
-                self._delivery.start(self._pulse.watch)
-            for worker in self.workers:
-                await worker.start()
+            await unless(self._start(), self._stopping, self._pulse.ended)
             await self._until_over()
             if self._alerts is not None and self._pulse.ended.is_set():
                 await self._alerts.finish()
@@ -125,13 +126,31 @@ class Runner:
                 watch.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await watch
-            for worker in self.workers:
-                await worker.stop()
-            await self._windows.stop()
-            if self._alerts is not None:
-                await self._alerts.stop()
-            if self._delivery is not None:
-                await self._delivery.stop()
+            await self._leave()
+
+    async def _start(self) -> None:
+        """Topics, then the stages from the end of the stream to its begin."""
+        log, pulse = self._log, self._pulse
+        await steadily(partial(log.ensure, self._topology.topics), pulse, "topics")
+        ends = await steadily(partial(log.span, self._topology.config.topic), pulse, "offsets")
+        await self._windows.start([end for _, end in ends])
+        if self._alerts is not None:
+            await self._alerts.start()
+        if self._delivery is not None:
+            self._delivery.start(pulse.watch)
+        for worker in self.workers:
+            await worker.start()
+        self._up = True
+
+    async def _leave(self) -> None:
+        """Take every stage out of its group: what is in hand is committed first, as far as the log is there."""
+        stages: list[ScoreWorker | WindowWorker | AlertWorker | Delivery] = [*self.workers, self._windows]
+        stages += [stage for stage in (self._alerts, self._delivery) if stage is not None]
+        for stage in stages:
+            try:
+                await stage.stop()
+            except LogError as error:
+                log_.warning("leaving a group: %s; the log will notice by itself", error)
 
     async def _until_over(self) -> None:
         """Wait for `stop`, for the end of the input, or for a loop that failed: its error is raised."""
@@ -153,6 +172,8 @@ class Runner:
         status = OpsStatus()
         while True:
             try:
+                if not self._up:
+                    raise LogError(self._pulse.problem or "starting")
                 status = await self.status()
             except LogError as error:
                 status = msgspec.structs.replace(status, ready=False, problem=self._pulse.problem or str(error))
@@ -164,6 +185,7 @@ class Runner:
                 self._feed.status(status)
             if self._metrics is not None:
                 self._metrics.status(status)
+                self._metrics.in_flight(self.in_flight.held, self.in_flight.paused)
             await asyncio.sleep(1.0)
 
     async def status(self) -> OpsStatus:

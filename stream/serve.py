@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 import webbrowser
+from collections.abc import Callable
 from functools import partial
 
 from stream.archive_base import Archive
@@ -14,6 +15,7 @@ from stream.archive_open import open_postgres
 from stream.base import Log
 from stream.config import Config, secret
 from stream.connect import open_log
+from stream.errors import LogError
 from stream.feed import Feed
 from stream.live import Play, play_scenario, spotlight_into
 from stream.log_archive import LogArchive
@@ -22,6 +24,7 @@ from stream.runner import Runner
 from stream.system_clock import SystemClock
 from stream.topology import Topology, build, build_codec
 from stream.web import LiveServer
+from stream.worker import Pulse, steadily, unless
 
 
 async def serve(config: Config, seconds: float | None, play: Play | None, open_page: bool) -> int:
@@ -41,19 +44,19 @@ async def serve(config: Config, seconds: float | None, play: Play | None, open_p
             print(f"live page: http://{config.web.host}:{server.port}/", flush=True)
             if open_page:
                 _open_browser(f"http://{config.web.host}:{server.port}/")
-        topology = await _prepare(config, log, feed)
+        stopping = asyncio.Event()
+        _on_signals(stopping.set)
+        topology = await unless(_prepare(config, log, feed), stopping)
+        if topology is None:
+            return 0
         runner = Runner(topology, log, clock, until_end=False, feed=feed, metrics=metrics)
-        _stop_on_signals(runner)
+        _on_signals(runner.stop)
         if play is not None:
             tasks.append(asyncio.create_task(play_scenario(log, config, play, clock)))
         if seconds is not None:
             asyncio.get_running_loop().call_later(seconds, runner.stop)
         await runner.run()
-        status = await runner.status()
-        sys.stderr.write(
-            f"{status.consumed} posts in = {status.applied} applied + {status.duplicate} duplicate + {status.late} late"
-            f" + {status.rejected} rejected + {status.in_flight} in flight; {status.rows} rows\n"
-        )
+        await _say(runner)
     finally:
         for task in tasks:
             task.cancel()
@@ -100,15 +103,30 @@ def _archive(config: Config, log: Log) -> Archive:
 
 
 async def _prepare(config: Config, log: Log, feed: Feed) -> Topology:
-    known = {t.name: t.partitions for t in await log.topics()}
+    """The run, built; a log that is away is waited for."""
+    pulse = Pulse()
+    known = {t.name: t.partitions for t in await steadily(log.topics, pulse, f"open {config.log.url}")}
     partitions = known.get(config.topic, config.input.partitions)
     return await asyncio.to_thread(build, config, partitions, partial(spotlight_into, feed, config.domain))
 
 
-def _stop_on_signals(runner: Runner) -> None:
+async def _say(runner: Runner) -> None:
+    """The conservation sum, as a last line."""
+    try:
+        status = await runner.status()
+    except LogError as error:
+        sys.stderr.write(f"the log cannot be asked how things stand: {error}\n")
+        return
+    sys.stderr.write(
+        f"{status.consumed} posts in = {status.applied} applied + {status.duplicate} duplicate + {status.late} late"
+        f" + {status.rejected} rejected + {status.in_flight} in flight; {status.rows} rows\n"
+    )
+
+
+def _on_signals(act: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, runner.stop)
+        loop.add_signal_handler(name, act)
 
 
 def _open_browser(url: str) -> None:

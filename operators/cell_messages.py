@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from operators.cells import FIXED, PaneBlock, Progress
+from operators.cells import FIXED, WEIGHT, N, PaneBlock, Progress
 from operators.cells_wire import PaneCells, SourceCounts
+from operators.domain import Domain
 from operators.errors import Rejected
+from operators.records import I32, I64
+from operators.voices import LEADING, Voices
 
 NO_PANE = -1
 
 
-def block_message(lane: str, block: PaneBlock, columns: tuple[str, ...]) -> PaneCells:
-    """`block` as the message that carries it. `columns`: the domain's columns, behind the fixed ones."""
-    rows, hashes, counts = block.authors
+def block_message(lane: str, block: PaneBlock, domain: Domain) -> PaneCells:
+    """`block` as the message that carries it."""
+    rows, hashes, sums = block.voices
+    said = block.values[rows, N] > 1
     return PaneCells(
         source_topic=lane,
         partition=block.partition,
@@ -22,11 +26,12 @@ def block_message(lane: str, block: PaneBlock, columns: tuple[str, ...]) -> Pane
         bucket=0,
         watermark=0,
         entities=tuple(block.names),
-        columns=FIXED + columns,
+        columns=FIXED + domain.columns,
         values=block.values.astype("<i8").tobytes(),
         author_rows=rows.astype("<i4").tobytes(),
         author_hashes=hashes.astype("<u8").tobytes(),
-        author_counts=np.minimum(counts, 2**31 - 1).astype("<i4").tobytes(),
+        author_counts=np.minimum(sums[:, 0], 2**31 - 1).astype("<i4").tobytes(),
+        author_sums=sums[said, 1:].astype("<i8").tobytes(),
         late_rows=block.late_rows.astype("<i4").tobytes(),
         late_marks=block.late_marks.astype("<i8").tobytes(),
     )
@@ -58,7 +63,21 @@ def progress_message(lane: str, progress: Progress) -> PaneCells:
     )
 
 
-def read_message(cells: PaneCells) -> PaneBlock | Progress:
+def _sums(pane: int, values: I64, rows: I32, counts: I64, told: I64, linear: int) -> I64:
+    """Posts, weight and linear columns of every author; those that were not sent are the entity's own."""
+    out = np.empty((len(rows), LEADING + linear), np.int64)
+    said = values[rows, N] > 1
+    out[:, 0] = counts
+    alone = values[rows[~said]]
+    out[~said, 1] = alone[:, WEIGHT]
+    out[~said, LEADING:] = alone[:, len(FIXED) : len(FIXED) + linear]
+    if len(told) != int(said.sum()) * (1 + linear):
+        raise Rejected("bad_cells", f"pane {pane}: expected sums of {int(said.sum())} authors, got {len(told)} numbers")
+    out[said, 1:] = told.reshape(-1, 1 + linear)
+    return out
+
+
+def read_message(cells: PaneCells, domain: Domain) -> PaneBlock | Progress:
     """What a message carries.
 
     Raises:
@@ -78,19 +97,24 @@ def read_message(cells: PaneCells) -> PaneBlock | Progress:
             idle=c.idle,
             closed=c.closed,
         )
+    if cells.columns != FIXED + domain.columns:
+        raise Rejected(
+            "bad_cells",
+            f"pane {cells.pane_start} of partition {cells.partition}: its columns are not those of {domain.name!r} "
+            "today; another version wrote it: start with another group name",
+        )
     try:
         values = np.frombuffer(cells.values, "<i8").astype(np.int64).reshape(len(cells.entities), len(cells.columns))
-        authors = (
-            np.frombuffer(cells.author_rows, "<i4").astype(np.int32),
-            np.frombuffer(cells.author_hashes, "<u8").astype(np.uint64),
-            np.frombuffer(cells.author_counts, "<i4").astype(np.int64),
-        )
+        rows = np.frombuffer(cells.author_rows, "<i4").astype(np.int32)
+        hashes = np.frombuffer(cells.author_hashes, "<u8").astype(np.uint64)
+        counts = np.frombuffer(cells.author_counts, "<i4").astype(np.int64)
+        sums = np.frombuffer(cells.author_sums, "<i8").astype(np.int64)
         late_rows = np.frombuffer(cells.late_rows, "<i4").astype(np.int32)
         late_marks = np.frombuffer(cells.late_marks, "<i8").astype(np.int64)
     except ValueError as error:
         raise Rejected("bad_cells", f"pane {cells.pane_start} of partition {cells.partition}: {error}") from error
-    sound = len({len(a) for a in authors}) == 1 and len(late_rows) == len(late_marks)
-    inside = all(len(r) == 0 or (r.min() >= 0 and r.max() < len(cells.entities)) for r in (authors[0], late_rows))
+    sound = len(rows) == len(hashes) == len(counts) and len(late_rows) == len(late_marks)
+    inside = all(len(r) == 0 or (r.min() >= 0 and r.max() < len(cells.entities)) for r in (rows, late_rows))
     if not (sound and inside):
         raise Rejected("bad_cells", f"pane {cells.pane_start} of partition {cells.partition}: rows do not fit")
     return PaneBlock(
@@ -99,7 +123,7 @@ def read_message(cells: PaneCells) -> PaneBlock | Progress:
         pane_start=cells.pane_start,
         names=list(cells.entities),
         values=values,
-        authors=authors,
+        voices=Voices(rows, hashes, _sums(cells.pane_start, values, rows, counts, sums, domain.linear)),
         late_rows=late_rows,
         late_marks=late_marks,
     )

@@ -38,6 +38,8 @@ class PaneCells(msgspec.Struct, frozen=True):
         entities, columns: names of the rows and columns of `values`.
         values: little-endian int64 [len(entities), len(columns)], row by row.
         author_rows, author_hashes, author_counts: little-endian int32 row of `values`, uint64 hash, int32 posts.
+        author_sums: little-endian int64 [m, 1 + linear columns], for those authors whose entity has more than one post
+            (the others have said all there is in `values`).
         late_rows, late_marks: little-endian int32 row of `values`, int64 watermark the late post met.
     """
 
@@ -53,6 +55,7 @@ class PaneCells(msgspec.Struct, frozen=True):
     author_rows: bytes = b""
     author_hashes: bytes = b""
     author_counts: bytes = b""
+    author_sums: bytes = b""
     late_rows: bytes = b""
     late_marks: bytes = b""
     source: SourceCounts = SourceCounts()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from engines.base import EngineSpec
-from operators import interval
 from operators.domain import Derived, Domain, Sums, label_indexes
 from operators.records import I64, MICRO, PostBatch
 
@@ -32,7 +31,9 @@ NEEDS = (
 """Need classes that `disaster_message` has a label for."""
 
 KINDS = ("request", "offer")
-COLUMNS = (*NEEDS, *KINDS, "without_place")
+LINEAR = (*NEEDS, *KINDS, "without_place")
+COLUMNS = (*LINEAR, *(f"{name}_square" for name in LINEAR))
+SQUARE_OF = tuple(range(len(LINEAR)))
 SIGNALS = (
     *(f"crisis.need.{need}" for need in NEEDS),
     *(f"crisis.{kind}" for kind in KINDS),
@@ -49,7 +50,7 @@ def crisis(spec: EngineSpec) -> Domain:
     wanted = label_indexes(spec, "disaster_message", [*NEEDS, *KINDS])
 
     def channels(batch: PostBatch) -> I64:
-        out = np.zeros((len(batch), len(COLUMNS)), np.int64)
+        out = np.zeros((len(batch), len(LINEAR)), np.int64)
         out[:, :-1] = batch.scores["disaster_message"][:, wanted]
         placed = np.zeros(len(batch), np.bool_)
         rows = [
@@ -57,17 +58,18 @@ def crisis(spec: EngineSpec) -> Domain:
         ]
         placed[rows] = True
         out[:, -1] = np.where(placed, 0, MICRO)
-        return out
+        return domain.contributions(out)
 
-    return Domain("crisis", ("disaster_message",), COLUMNS, SIGNALS, channels, derive)
+    domain = Domain("crisis", ("disaster_message",), COLUMNS, SIGNALS, channels, derive, SQUARE_OF)
+    return domain
 
 
 def derive(sums: Sums) -> Derived:
     """Window totals -> rates with Wilson intervals, in `SIGNALS` order; `without_place` only for the whole stream."""
     out = []
-    for k, name in enumerate(COLUMNS):
-        rate = sums.mean(k)
+    for k, name in enumerate(LINEAR):
+        rate, lo, hi = sums.share(k, len(LINEAR) + k)
         if name == "without_place":
             rate = np.where(sums.whole, rate, np.nan)
-        out.append((rate, *interval.wilson(rate, sums.n_eff)))
+        out.append((rate, lo, hi))
     return Derived.stack(out)

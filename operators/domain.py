@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engines.base import EngineSpec
+from operators import interval
 from operators.errors import ConfigInvalid
 from operators.records import F64, I64, MICRO, Bools, PostBatch
 
@@ -18,18 +19,39 @@ class Sums:
 
     Attributes:
         n: int64 [k], posts (reposts counted). n_eff: float64 [k], effective sample size.
-        columns: int64 [k, c], in `Domain.columns` order, millionths unless the domain says otherwise.
+        weight: int64 [k], sum of the weights that count, millionths; n * 10^6 where every post counts in full.
+        columns: int64 [k, c], in `Domain.columns` order, weighted, millionths unless the domain says otherwise.
         whole: bool [k], true for the entity `all:*`.
+        hhi: float64 [k], concentration over authors. copies: float64 [k], share of posts that repeat a text.
     """
 
     n: I64
     n_eff: F64
+    weight: I64
     columns: I64
     whole: Bools
+    hhi: F64
+    copies: F64
+
+    @staticmethod
+    def plain(columns: I64, n: I64, whole: Bools) -> Sums:
+        """Totals of posts that all count in full, each of an author of its own."""
+        return Sums(n, n.astype(np.float64), n * MICRO, columns, whole, 1.0 / n, np.zeros(len(n)))
 
     def mean(self, column: int) -> F64:
-        """Mean per post of one column, back from millionths."""
-        return self.columns[:, column] / (self.n * float(MICRO))
+        """Weighted mean per post of one column, back from millionths; NaN where no post has weight."""
+        return self.ratio(self.columns[:, column])
+
+    def ratio(self, total: I64) -> F64:
+        """`total` (int64 [k], millionths) per unit of weight; NaN where no post has weight."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: F64 = np.where(self.weight > 0, total / self.weight.astype(np.float64), np.nan)
+        return found
+
+    def share(self, column: int, square: int) -> tuple[F64, F64, F64]:
+        """A share with its interval, from its own column and that of its squares."""
+        mean = self.mean(column)
+        return mean, *interval.share(mean, self.mean(square), self.n_eff)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +76,12 @@ class Domain:
     Attributes:
         name: also the prefix of its signals.
         tasks: heads it needs of the engine.
-        columns: names of the integer columns a post contributes.
+        columns: names of the integer columns a post contributes; the first `linear` of them are scores, kept by author
+            so that a loud one can be hushed; the others are squares of scores, see `square_of`.
         signals: names of the signals derived, e.g. `market.valence`.
         channels: posts -> int64 [n, len(columns)]; pure.
         derive: window totals -> values; pure.
+        square_of: for each column behind the linear ones, the linear column it is the square of.
     """
 
     name: str
@@ -66,6 +90,17 @@ class Domain:
     signals: tuple[str, ...]
     channels: Callable[[PostBatch], I64]
     derive: Callable[[Sums], Derived]
+    square_of: tuple[int, ...] = ()
+
+    @property
+    def linear(self) -> int:
+        """Number of linear columns."""
+        return len(self.columns) - len(self.square_of)
+
+    def contributions(self, scores: I64) -> I64:
+        """int64 [n, columns] from the linear ones (int64 [n, linear], millionths): squares appended."""
+        chosen = scores[:, list(self.square_of)]
+        return np.concatenate((scores, chosen * chosen // MICRO), axis=1)
 
 
 def label_indexes(spec: EngineSpec, task: str, labels: Sequence[str]) -> list[int]:

@@ -31,5 +31,4 @@ def influence(domain: Domain, signal: str, channels: I64, whole: bool) -> tuple[
 
 
 def _values(domain: Domain, n: I64, columns: I64, whole: bool) -> F64:
-    sums = Sums(n, n.astype(np.float64), columns, np.full(len(n), whole))
-    return domain.derive(sums).value
+    return domain.derive(Sums.plain(columns, n, np.full(len(n), whole))).value

@@ -11,7 +11,7 @@ import numpy as np
 from engines.base import EngineSpec
 from operators import interval
 from operators.domain import Derived, Domain, Sums, label_indexes
-from operators.records import F64, I64, MICRO, PostBatch
+from operators.records import F64, I64, PostBatch
 
 EMOTIONS = {
     "neutral": "neutral",
@@ -25,7 +25,9 @@ EMOTIONS = {
 """Signal word -> EmTract label (EmTract reads investor enthusiasm in `happy`)."""
 
 NEGATIVE = ("sadness", "anger", "disgust", "fear")
-COLUMNS = (*EMOTIONS, "bull", "bear", "valence_square", "stance_square")
+LINEAR = (*EMOTIONS, "bull", "bear", "valence", "leaning")
+COLUMNS = (*LINEAR, *(f"{name}_square" for name in LINEAR))
+SQUARE_OF = tuple(range(len(LINEAR)))
 OTHERS = ("valence", "bullishness", "agreement", "disagreement", "buzz")
 SIGNALS = tuple(f"market.{name}" for name in (*EMOTIONS, *OTHERS))
 
@@ -48,42 +50,44 @@ def market(spec: EngineSpec) -> Domain:
         emotion = batch.scores["emtract7"][:, emotion_at].astype(np.int64)
         stance = batch.scores["bullbear3"].astype(np.int64)
         valence = emotion[:, plus] - emotion[:, minus].sum(axis=1)
-        leaning = stance[:, bull_at] - stance[:, bear_at]
-        return np.column_stack(
-            (
-                emotion,
-                stance[:, bull_at],
-                stance[:, bear_at],
-                valence * valence // MICRO,
-                leaning * leaning // MICRO,
-            )
-        )
+        bull, bear = stance[:, bull_at], stance[:, bear_at]
+        return domain.contributions(np.column_stack((emotion, bull, bear, valence, bull - bear)))
 
-    return Domain("market", ("emtract7", "bullbear3"), COLUMNS, SIGNALS, channels, derive)
+    domain = Domain("market", ("emtract7", "bullbear3"), COLUMNS, SIGNALS, channels, derive, SQUARE_OF)
+    return domain
+
+
+def _at(name: str) -> int:
+    return COLUMNS.index(name)
 
 
 def derive(sums: Sums) -> Derived:
     """Window totals -> the twelve market signals, in `SIGNALS` order."""
-    shares = {name: sums.mean(k) for k, name in enumerate(EMOTIONS)}
-    out: list[Triple] = [(share, *interval.wilson(share, sums.n_eff)) for share in shares.values()]
-    totals = sums.columns
-    minus = sum((totals[:, COLUMNS.index(word)] for word in NEGATIVE), np.zeros(len(totals), np.int64))
-    valence = (totals[:, COLUMNS.index("joy")] - minus) / (sums.n * float(MICRO))
-    square = sums.mean(COLUMNS.index("valence_square"))
-    out.append((valence, *interval.mean(valence, square, sums.n_eff, -1.0, 1.0)))
+    out: list[Triple] = [sums.share(_at(name), _at(f"{name}_square")) for name in EMOTIONS]
+    valence = sums.mean(_at("valence"))
+    out.append((valence, *interval.mean(valence, sums.mean(_at("valence_square")), sums.n_eff, -1.0, 1.0)))
     bullishness = _bullishness(sums)
     out += [bullishness, _agreement(bullishness), _disagreement(sums), _buzz(sums)]
     return Derived.stack(out)
 
 
 def _bullishness(sums: Sums) -> Triple:
-    """(bull - bear) / (bull + bear) over probability masses, in [-1, 1]; NaN where neither has mass."""
-    bull, bear = sums.columns[:, COLUMNS.index("bull")], sums.columns[:, COLUMNS.index("bear")]
+    """(bull - bear) / (bull + bear) over probability masses, in [-1, 1]; NaN where neither has mass.
+
+    A ratio of means; its interval by linearisation (delta method): the spread of (bull - bear) - B (bull + bear) over
+    posts, as an effective sample size of a Wilson interval on (B + 1) / 2.
+    """
+    bull, bear = sums.columns[:, _at("bull")], sums.columns[:, _at("bear")]
     stance = (bull + bear).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         value = np.where(stance > 0, (bull - bear) / stance, np.nan)
-        weight = stance / (sums.n * float(MICRO)) * sums.n_eff
-        lo, hi = interval.wilson((value + 1) / 2, weight)
+        mean = stance / sums.weight
+        bulls, bears = sums.mean(_at("bull_square")), sums.mean(_at("bear_square"))
+        leaning = sums.mean(_at("leaning_square"))
+        spread = leaning - 2 * value * (bulls - bears) + value**2 * (2 * (bulls + bears) - leaning)
+        coin = np.maximum(1 - value**2, 0.0)
+        size = sums.n_eff * mean**2 * (coin + 1e-12) / (np.maximum(spread, 0.0) + 1e-12)
+        lo, hi = interval.wilson((value + 1) / 2, np.minimum(size * sums.n_eff / (sums.n_eff + 1), 1e9))
     return value, np.minimum(2 * lo - 1, value), np.maximum(2 * hi - 1, value)
 
 
@@ -101,9 +105,8 @@ def _agreement(bullishness: Triple) -> Triple:
 
 def _disagreement(sums: Sums) -> Triple:
     """sqrt(1 - s^2) with s = mean over posts of (bull - bear), neutral posts included (Cookson and Niessner 2020)."""
-    bull, bear = COLUMNS.index("bull"), COLUMNS.index("bear")
-    lean = (sums.columns[:, bull] - sums.columns[:, bear]) / (sums.n * float(MICRO))
-    lo, hi = interval.mean(lean, sums.mean(COLUMNS.index("stance_square")), sums.n_eff, -1.0, 1.0)
+    lean = sums.mean(_at("leaning"))
+    lo, hi = interval.mean(lean, sums.mean(_at("leaning_square")), sums.n_eff, -1.0, 1.0)
     near = np.where((lo <= 0) & (hi >= 0), 0.0, np.minimum(np.abs(lo), np.abs(hi)))
     far = np.maximum(np.abs(lo), np.abs(hi))
 

@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import numpy as np
 
-from operators.blocks import AuthorTable, CellTable, Triples
-from operators.cells import FIXED, PaneBlock
+from operators.blocks import CellTable
+from operators.cells import COPIES, FIXED, SCORED, UNKNOWN, UNKNOWN_SQUARE, WEIGHT, N, PaneBlock
 from operators.clock import Lateness
+from operators.domain import Domain
 from operators.names import Names
-from operators.records import I32, I64, U64, PostBatch
+from operators.records import I32, I64, MICRO, U64, PostBatch
+from operators.voices import LEADING, Voices, VoiceTable
 
 KEEP_AUTHORS = 1024
 """Known authors kept per entity and pane, slot or window: counts are exact up to here, estimated beyond."""
 
 
+NEAR_WEIGHT = MICRO // 4
+"""Weight of a near-duplicate by a known author: chance likeness and a campaign's variants look the same."""
+
+
+def weights(batch: PostBatch) -> I64:
+    """Weight of each post in millionths, int64 [n].
+
+    A text that repeats another one adds nothing to what is felt, so a ring of accounts that copy each other weighs as
+    one: no weight for a repost, a quarter for a near-duplicate, both by known authors only. Posts without an author
+    are taken as they are. Where posts were sampled, the inverse of the chance comes on top.
+    """
+    known = batch.authors != 0
+    out = np.full(len(batch), MICRO, np.int64)
+    out[known & batch.near] = NEAR_WEIGHT
+    out[known & batch.reposts] = 0
+    return out * batch.inverse // MICRO if len(batch.inverse) else out
+
+
 class _Pane:
     """What is known of one pane: sums, authors, late marks, and the last offset counted before a restart."""
 
-    __slots__ = ("authors", "cells", "late_ids", "late_marks", "stamp")
+    __slots__ = ("cells", "late_ids", "late_marks", "stamp", "voices")
 
-    def __init__(self, width: int, keep: int) -> None:
+    def __init__(self, width: int, linear: int, keep: int) -> None:
         self.cells = CellTable(width)
-        self.authors = AuthorTable(keep)
+        self.voices = VoiceTable(LEADING + linear, keep)
         self.late_ids: list[I32] = []
         self.late_marks: list[I64] = []
         self.stamp = -1
@@ -34,14 +54,15 @@ class PaneStore:
 
     Args:
         partition: source partition.
-        columns: number of domain columns.
+        domain: gives the columns.
         lateness: pane length and how long panes are kept.
         keep_authors: bound of the author sample.
     """
 
-    def __init__(self, partition: int, columns: int, lateness: Lateness, keep_authors: int = KEEP_AUTHORS) -> None:
+    def __init__(self, partition: int, domain: Domain, lateness: Lateness, keep_authors: int = KEEP_AUTHORS) -> None:
         self.partition = partition
-        self._width = columns + len(FIXED)
+        self._linear = domain.linear
+        self._width = len(domain.columns) + len(FIXED)
         self._lateness = lateness
         self._keep = keep_authors
         self._names = Names()
@@ -65,11 +86,7 @@ class PaneStore:
         ids = self._names.ids(batch.link_names)
         pane_ms = self._lateness.pane_ms
         panes = batch.times_ms[rows] // pane_ms * pane_ms
-        width = self._width
-        matrix = np.empty((len(rows), width), np.int64)
-        matrix[:, 0] = 1
-        matrix[:, 1] = batch.authors[rows] == 0
-        matrix[:, 2:] = channels[rows]
+        matrix = self._matrix(batch, channels)[rows]
         order = np.argsort(panes, kind="stable")
         ranked = panes[order]
         cuts = np.flatnonzero(ranked[1:] != ranked[:-1]) + 1
@@ -77,18 +94,43 @@ class PaneStore:
             start = int(panes[part[0]])
             pane = self._panes.get(start)
             if pane is None:
-                pane = self._panes[start] = _Pane(width, self._keep)
+                pane = self._panes[start] = _Pane(self._width, self._linear, self._keep)
             elif pane.stamp >= 0:
                 part = part[batch.offsets[rows[part]] > pane.stamp]
                 if len(part) == 0:
                     continue
             self._add(pane, start, ids[part], matrix[part], batch.authors[rows[part]], marks[rows[part]])
 
+    def _matrix(self, batch: PostBatch, channels: I64) -> I64:
+        """What each post adds to a cell, int64 [n, width]."""
+        weight = weights(batch)
+        unknown = batch.authors == 0
+        out = np.empty((len(batch), self._width), np.int64)
+        out[:, N] = 1
+        out[:, UNKNOWN] = unknown
+        out[:, COPIES] = batch.near | batch.reposts
+        out[:, SCORED] = (batch.inverse > 0) if len(batch.inverse) else 1
+        out[:, WEIGHT] = weight
+        out[:, UNKNOWN_SQUARE] = np.where(unknown, weight * weight // MICRO, 0)
+        out[:, len(FIXED) :] = channels
+        odd = np.flatnonzero(weight != MICRO)
+        if len(odd):
+            out[odd, len(FIXED) :] = channels[odd] * weight[odd, None] // MICRO
+        return out
+
     def _add(self, pane: _Pane, start: int, ids: I32, matrix: I64, authors: U64, marks: I64) -> None:
         pane.cells.add(ids, matrix)
         known = authors != 0
         if known.any():
-            pane.authors.add((ids[known], authors[known], np.ones(int(known.sum()), np.int64)))
+            said = np.concatenate(
+                (
+                    matrix[known, N, None],
+                    matrix[known, WEIGHT, None],
+                    matrix[known, len(FIXED) : len(FIXED) + self._linear],
+                ),
+                axis=1,
+            )
+            pane.voices.add(Voices(ids[known], authors[known], said))
         late = marks >= start + self._lateness.pane_ms
         if late.any():
             pane.late_ids.append(ids[late])
@@ -104,7 +146,7 @@ class PaneStore:
     def _block(self, start: int, stamp: int) -> PaneBlock:
         pane = self._panes[start]
         ids, values = pane.cells.settle()
-        a_ids, a_hashes, a_counts = pane.authors.settle()
+        voices = pane.voices.settle()
         late = np.concatenate(pane.late_ids) if pane.late_ids else np.zeros(0, np.int32)
         marks = np.concatenate(pane.late_marks) if pane.late_marks else np.zeros(0, np.int64)
         return PaneBlock(
@@ -113,7 +155,7 @@ class PaneStore:
             pane_start=start,
             names=self._names.get(ids),
             values=values,
-            authors=(np.searchsorted(ids, a_ids).astype(np.int32), a_hashes, a_counts),
+            voices=Voices(np.searchsorted(ids, voices.ids).astype(np.int32), voices.hashes, voices.sums),
             late_rows=np.searchsorted(ids, late).astype(np.int32),
             late_marks=marks,
         )
@@ -123,12 +165,10 @@ class PaneStore:
         known = self._panes.get(block.pane_start)
         if known is not None and known.stamp >= block.stamp:
             return
-        pane = _Pane(self._width, self._keep)
+        pane = _Pane(self._width, self._linear, self._keep)
         ids = self._names.ids(block.names)
         pane.cells.add(ids, block.values)
-        rows, hashes, counts = block.authors
-        part: Triples = (ids[rows], hashes, counts)
-        pane.authors.add(part)
+        pane.voices.add(Voices(ids[block.voices.ids], block.voices.hashes, block.voices.sums))
         if len(block.late_rows):
             pane.late_ids.append(ids[block.late_rows])
             pane.late_marks.append(block.late_marks)

@@ -61,6 +61,8 @@ class PostBatch:
         near: bool [n], a near-duplicate of an earlier text.
         link_rows, link_names: post `link_rows[k]` is about entity `link_names[k]` (`ticker:AAPL`); rows rise.
         scores: task -> int32 [n, labels], calibrated probabilities in millionths.
+        inverse: int64 [n], 10^6 over the chance with which the post was chosen for scoring; 0 = shed, not scored
+            (its scores are zeros). Empty = every post was scored.
     """
 
     partition: int
@@ -78,6 +80,7 @@ class PostBatch:
     link_rows: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
     link_names: list[str] = field(default_factory=list)
     scores: Mapping[str, I32] = field(default_factory=dict)
+    inverse: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -110,6 +113,10 @@ class SignalRow(msgspec.Struct, frozen=True, kw_only=True):
     `[window_start, window_end)` in epoch milliseconds UTC. `watermark` = how far event time is complete inside the
     window (= `window_end` once final). `revision` = number of late posts the window took in; of two rows for the same
     window the one with the higher `(revision, n)` is newer.
+
+    `capped` = share of the posts' weight taken from authors who posted too often to count in full; `sampled` = share of
+    the posts that was scored (below 1 under overload, the others weigh more). `corrected`, `corrected_lo`,
+    `corrected_hi`: the share with the model's known confusions undone; None where they are not known.
     """
 
     signal: str
@@ -130,6 +137,11 @@ class SignalRow(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     ontology: str
     reasons: tuple[str, ...] = ()
+    capped: float = 0.0
+    sampled: float = 1.0
+    corrected: float | None = None
+    corrected_lo: float | None = None
+    corrected_hi: float | None = None
 
     @property
     def row_id(self) -> str:

@@ -59,7 +59,7 @@ class FileRegistry:
         self._pinned: dict[str, int] = {}
         self._seen: tuple[int, int, int] | None = None
         self._load(BUILT_IN, _read_index(BUILT_IN))
-        self._pinned = {subject: ids[0] for subject, ids in self._subjects.items()}
+        self._pinned = {subject: ids[-1] for subject, ids in self._subjects.items()}
         self._refresh()
 
     def by_id(self, schema_id: int) -> Schema:

@@ -8,30 +8,35 @@ late posts rather than publications.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from operators.blocks import NO_AUTHORS, Triples, crowd, difference, group_authors
-from operators.cells import FIXED, PaneBlock, Progress
+from operators.blocks import difference
+from operators.cells import COPIES, FIXED, SCORED, UNKNOWN, UNKNOWN_SQUARE, WEIGHT, N, PaneBlock, Progress
 from operators.clock import BEGINNING, Lateness
 from operators.domain import Derived, Domain, Sums
 from operators.names import WHOLE, Names
 from operators.panes import KEEP_AUTHORS
 from operators.records import F64, I32, I64, Bools
 from operators.slots import SlotLevel
+from operators.voices import CAP, LEADING, Crowd, Totals, Voices, crowd, fold_like, group_voices, hush, loud, no_voices
 from operators.window import WindowSpec
 
 FOREVER = 2**62
 """Watermark once every input has ended."""
+
+SLICE = 16_384
+"""Entities worked out at a time, so that a hundred thousand of them need no memory for all their values at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignalFrame:
     """All signals of one window for some entities, as columns (k entities, s signals).
 
-    `value`, `lo`, `hi`: float64 [k, s], NaN = not defined for that entity. `revision`: int64 [k]. `closed`: the
+    `value`, `lo`, `hi`: float64 [k, s], NaN = not defined for that entity. `revision`: int64 [k]. `capped`,
+    `sampled`: float64 [k], shares of the weight taken from loud authors and of the posts that was scored. `closed`: the
     watermark has passed the window's end.
     """
 
@@ -42,6 +47,8 @@ class SignalFrame:
     n_eff: F64
     authors: I64
     revision: I64
+    capped: F64
+    sampled: F64
     derived: Derived
     closed: bool
     watermark_ms: int
@@ -54,18 +61,24 @@ class Rolling:
         domain: gives columns and values.
         windows: sizes and hops.
         lateness: how long panes may still change.
-        keep_authors: bound of the author sample.
+        keep_authors: bound of the author sample. cap: posts of one author that count in full in one window.
     """
 
     def __init__(
-        self, domain: Domain, windows: Sequence[WindowSpec], lateness: Lateness, keep_authors: int = KEEP_AUTHORS
+        self,
+        domain: Domain,
+        windows: Sequence[WindowSpec],
+        lateness: Lateness,
+        keep_authors: int = KEEP_AUTHORS,
+        cap: int = CAP,
     ) -> None:
         self._domain = domain
         self._windows = tuple(windows)
         self._lateness = lateness
         self._keep = keep_authors
+        self._cap = cap
         width = len(domain.columns) + len(FIXED)
-        self._levels = {w.hop_ms: SlotLevel(w.hop_ms, width, keep_authors) for w in windows}
+        self._levels = {w.hop_ms: SlotLevel(w.hop_ms, width, domain.linear, keep_authors) for w in windows}
         self._names = Names()
         self._last: dict[tuple[int, int], _Kept] = {}
         self._late: dict[int, list[tuple[I32, I64]]] = {}
@@ -96,25 +109,26 @@ class Rolling:
         if old is not None and old.stamp >= block.stamp:
             return
         ids = self._names.ids(block.names)
-        rows, hashes, counts = block.authors
-        new = _Kept(block.stamp, ids, block.values, (ids[rows], hashes, counts), len(block.late_rows))
+        voices = Voices(ids[block.voices.ids], block.voices.hashes, block.voices.sums)
+        new = _Kept(block.stamp, ids, block.values, voices, len(block.late_rows))
         moved = difference((ids, block.values), (old.ids, old.values) if old else _nothing(block.values))
         self._last[key] = new
         if block.pane_start + self._lateness.pane_ms + self._lateness.allowed_ms <= self._sealed():
             self._count_late(moved)
             return
-        authors = new.authors if old is None else _author_difference(new.authors, old.authors)
+        if old is not None:
+            voices = group_voices([voices, Voices(old.voices.ids, old.voices.hashes, -old.voices.sums)], 2**31)
         seen = old.late if old is not None else 0
         if len(block.late_rows) > seen:
             self._note_late(block.pane_start, ids[block.late_rows[seen:]], block.late_marks[seen:])
-        self._spread(block.pane_start, moved, authors)
+        self._spread(block.pane_start, moved, voices)
 
     def _sealed(self) -> int:
         return self._watermark if self._watermark < FOREVER else BEGINNING
 
     def _count_late(self, moved: tuple[I32, I64]) -> None:
         whole = self._names.find(WHOLE)
-        self.late_posts += int(moved[1][moved[0] == whole, 0].sum())
+        self.late_posts += int(moved[1][moved[0] == whole, N].sum())
 
     def _note_late(self, pane: int, ids: I32, marks: I64) -> None:
         if pane not in self._late:
@@ -122,12 +136,12 @@ class Rolling:
             insort(self._late_panes, pane)
         self._late[pane].append((ids, marks))
 
-    def _spread(self, pane: int, moved: tuple[I32, I64], authors: Triples) -> None:
+    def _spread(self, pane: int, moved: tuple[I32, I64], voices: Voices) -> None:
         ids, values = moved
         if len(ids) == 0:
             return
         for level in self._levels.values():
-            level.add(level.slot_of(pane), ids, values, authors)
+            level.add(level.slot_of(pane), ids, values, voices)
         for window in self._windows:
             touched = self._touched[window]
             for end in window.ends_of_slot(self._levels[window.hop_ms].slot_of(pane)):
@@ -155,22 +169,29 @@ class Rolling:
         least = min(awake) if awake else self._newest
         self._watermark = max(self._watermark, least)
 
-    def emit(self, provisional: bool = True, sealed_only: bool = False) -> list[SignalFrame]:
+    def emit(self, provisional: bool = True, sealed_only: bool = False) -> Iterator[SignalFrame]:
         """Frames of windows that closed, were revised, or (if `provisional`) moved since the last call, oldest first.
 
-        `sealed_only` holds a window back until no late post can change it any more, so that each one is emitted
-        exactly once: what a replay wants.
+        What is to be told is settled by the call; the frames are worked out as they are asked for, `SLICE` entities at
+        a time, before anything else is taken in. `sealed_only` holds a window back until no late post can change it
+        any more, so that each one is emitted exactly once: what a replay wants.
         """
-        frames: list[SignalFrame] = []
         limit = self._watermark
         if sealed_only and limit < FOREVER:
             limit -= self._lateness.allowed_ms + self._lateness.pane_ms
-        for window in self._windows:
-            frames += self._emit_window(window, limit, provisional and not sealed_only)
-        self._forget()
-        return frames
+        plan = [one for w in self._windows for one in self._due(w, limit, provisional and not sealed_only)]
+        return self._told(plan)
 
-    def _emit_window(self, window: WindowSpec, limit: int, provisional: bool) -> list[SignalFrame]:
+    def _told(self, plan: Sequence[tuple[WindowSpec, int, I32 | None]]) -> Iterator[SignalFrame]:
+        for window, end, only in plan:
+            for wanted in self._slices(only):
+                frame = self._frame(window, end, wanted)
+                if frame.names:
+                    yield frame
+        self._forget()
+
+    def _due(self, window: WindowSpec, limit: int, provisional: bool) -> list[tuple[WindowSpec, int, I32 | None]]:
+        """Window ends to tell of, and the entities that moved (None = all)."""
         opened, touched, shown = self._open[window], self._touched[window], self._shown[window]
         closing = sorted(end for end in opened if end <= limit)
         if closing:
@@ -179,36 +200,70 @@ class Rolling:
             self._closed[window] = max(self._closed[window], closing[-1])
             for end in closing:
                 touched.pop(end, None)
-        frames = [self._frame(window, end, None) for end in closing]
-        frames += [self._frame(window, end, np.unique(np.concatenate(touched.pop(end)))) for end in sorted(touched)]
+        due: list[tuple[WindowSpec, int, I32 | None]] = [(window, end, None) for end in closing]
+        due += [(window, end, np.unique(np.concatenate(touched.pop(end)))) for end in sorted(touched)]
         if provisional:
             # Only windows that have begun to end: the one that holds the newest post, and those that wait to close.
             begun = [end for end in opened if end <= self._newest + window.hop_ms and end not in shown]
             shown.update(begun)
-            frames += [self._frame(window, end, None) for end in sorted(begun)]
-        return frames
+            due += [(window, end, None) for end in sorted(begun)]
+        return due
 
-    def _frame(self, window: WindowSpec, end: int, only: I32 | None) -> SignalFrame:
-        wanted: Bools | None = None
-        if only is not None:
-            wanted = np.zeros(len(self._names), np.bool_)
-            wanted[only] = True
-        ids, values, authors = self._levels[window.hop_ms].window(window.slots_of_window(end), wanted)
-        n, unknown = values[:, 0], values[:, 1]
-        distinct, n_eff = crowd(ids, n, unknown, authors, self._keep)
+    def _slices(self, only: I32 | None) -> Iterator[Bools | None]:
+        """Masks by entity id that part `only` (None = all entities) into slices; None = no need to."""
+        known = len(self._names)
+        if only is None and known <= SLICE:
+            yield None
+            return
+        ids = np.arange(known, dtype=np.int32) if only is None else only
+        for start in range(0, len(ids), SLICE):
+            wanted = np.zeros(known, np.bool_)
+            wanted[ids[start : start + SLICE]] = True
+            yield wanted
+
+    def _frame(self, window: WindowSpec, end: int, wanted: Bools | None) -> SignalFrame:
+        ids, values, people = self._heard(window, end, wanted)
+        n, weight = values[:, N], values[:, WEIGHT]
+        columns = self._hushed(ids, values, people.removed)
         whole: Bools = ids == self._names.find(WHOLE)
+        sums = Sums(n, people.n_eff, people.weight, columns, whole, people.hhi, values[:, COPIES] / n)
         return SignalFrame(
             window=window,
             end_ms=end,
             names=self._names.get(ids),
             n=n,
-            n_eff=n_eff,
-            authors=distinct,
+            n_eff=people.n_eff,
+            authors=people.authors,
             revision=self._revision(ids, end - window.size_ms, end),
-            derived=self._domain.derive(Sums(n, n_eff, values[:, len(FIXED) :], whole)),
+            capped=np.where(weight > 0, 1 - people.weight / np.maximum(weight, 1), 0.0),
+            sampled=values[:, SCORED] / n,
+            derived=self._domain.derive(sums),
             closed=end <= self._watermark,
             watermark_ms=min(self._watermark, end),
         )
+
+    def _heard(self, window: WindowSpec, end: int, wanted: Bools | None) -> tuple[I32, I64, Crowd]:
+        """Entities of a window, their sums, and who spoke, with the loud hushed."""
+        level, slots = self._levels[window.hop_ms], window.slots_of_window(end)
+        ids, values, counts = level.window(slots, wanted)
+        keys, factor = loud(counts, self._keep, self._cap)
+        told = level.repeated(slots) if len(keys) else []
+        parts = [hush(fold_like(part, counts, self._keep), keys, factor) for part in told]
+        removed = group_voices(parts, 2**31) if parts else no_voices(LEADING + self._domain.linear)
+        totals = Totals(ids, values[:, N], values[:, UNKNOWN], values[:, UNKNOWN_SQUARE], values[:, WEIGHT])
+        return ids, values, crowd(totals, counts, removed, self._keep)
+
+    def _hushed(self, ids: I32, values: I64, removed: Voices) -> I64:
+        """The domain's columns without what loud authors lost; of squares as if each author said one thing only."""
+        columns = values[:, len(FIXED) :]
+        if len(removed.ids) == 0:
+            return columns
+        columns, at = columns.copy(), np.searchsorted(ids, removed.ids)
+        linear, weight = removed.sums[:, LEADING:], np.maximum(removed.sums[:, 1], 1)
+        chosen = linear[:, list(self._domain.square_of)].astype(np.float64)
+        squares = np.rint(chosen * chosen / weight[:, None]).astype(np.int64)
+        np.subtract.at(columns, at, np.concatenate((linear, squares), axis=1))
+        return columns
 
     def _revision(self, ids: I32, start: int, end: int) -> I64:
         """Posts in the window that met a watermark at or past its end, per entity."""
@@ -232,6 +287,7 @@ class Rolling:
         for hop, level in self._levels.items():
             longest = max(w.size_ms for w in self._windows if w.hop_ms == hop)
             level.drop_before(limit - longest - hop)
+            level.seal_before(limit)
         longest = max(w.size_ms + w.hop_ms for w in self._windows)
         while self._late_panes and self._late_panes[0] < limit - longest:
             del self._late[self._late_panes.pop(0)]
@@ -252,15 +308,9 @@ class _Kept:
     stamp: int
     ids: I32
     values: I64
-    authors: Triples
+    voices: Voices
     late: int
 
 
 def _nothing(like: I64) -> tuple[I32, I64]:
     return np.zeros(0, np.int32), np.zeros((0, like.shape[1]), np.int64)
-
-
-def _author_difference(new: Triples, old: Triples) -> Triples:
-    taken = (old[0], old[1], -old[2])
-    joined = [new, taken]
-    return group_authors(joined, 2**31) if len(new[0]) or len(old[0]) else NO_AUTHORS

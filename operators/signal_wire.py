@@ -84,5 +84,10 @@ def signal_body(row: SignalRow) -> bytes:
             text(row.model),
             text(row.ontology),
             varint(len(row.reasons)) + reasons + _NULL if row.reasons else _NULL,
+            _DOUBLE(row.capped),
+            _DOUBLE(row.sampled),
+            _maybe(row.corrected),
+            _maybe(row.corrected_lo),
+            _maybe(row.corrected_hi),
         )
     )

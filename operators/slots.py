@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from operators.blocks import NO_AUTHORS, AuthorTable, CellTable, Triples, group_authors, merged
+from operators.blocks import CellTable, merged
 from operators.records import I32, I64, Bools
+from operators.voices import LEADING, Voices, VoiceTable, group_voices, no_voices
 
 
 class SlotLevel:
@@ -15,16 +16,18 @@ class SlotLevel:
 
     Args:
         hop_ms: length of a slot.
-        width: columns of a cell.
+        width: columns of a cell. linear: linear columns of the domain.
         keep_authors: bound of the author sample per entity.
     """
 
-    def __init__(self, hop_ms: int, width: int, keep_authors: int) -> None:
+    def __init__(self, hop_ms: int, width: int, linear: int, keep_authors: int) -> None:
         self.hop_ms = hop_ms
         self._width = width
+        self._linear = linear
         self._keep = keep_authors
         self._cells: dict[int, CellTable] = {}
-        self._authors: dict[int, AuthorTable] = {}
+        self._voices: dict[int, VoiceTable] = {}
+        self._unsealed: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -33,38 +36,49 @@ class SlotLevel:
         """Start of the slot that holds `time_ms`."""
         return time_ms // self.hop_ms * self.hop_ms
 
-    def add(self, slot: int, ids: I32, values: I64, authors: Triples) -> None:
-        """Add sums (int64 [k, width]) of entities `ids` and author counts to a slot."""
+    def add(self, slot: int, ids: I32, values: I64, voices: Voices) -> None:
+        """Add sums (int64 [k, width]) of entities `ids` and rows of their authors to a slot."""
         cells = self._cells.get(slot)
         if cells is None:
             cells = self._cells[slot] = CellTable(self._width)
         cells.add(ids, values)
-        if len(authors[0]):
-            table = self._authors.get(slot)
+        if len(voices.ids):
+            table = self._voices.get(slot)
             if table is None:
-                table = self._authors[slot] = AuthorTable(self._keep)
-            table.add(authors)
+                table = self._voices[slot] = VoiceTable(LEADING + self._linear, self._keep)
+                self._unsealed.add(slot)
+            table.add(voices)
 
-    def window(self, slots: Iterable[int], wanted: Bools | None = None) -> tuple[I32, I64, Triples]:
-        """The sum over several slots: sorted ids (int32 [k]), values (int64 [k, width]), author counts.
+    def window(self, slots: Iterable[int], wanted: Bools | None = None) -> tuple[I32, I64, Voices]:
+        """The sum over several slots: sorted ids (int32 [k]), values (int64 [k, width]), posts and weight by author.
 
         `wanted`: bool by entity id, leaves the others out (None = all).
         """
         starts = list(slots)
         ids, values = merged([self._cells[s] for s in starts if s in self._cells], self._width, wanted)
-        tables = [self._authors[s].settle() for s in starts if s in self._authors]
+        tables = [self._voices[s].counts() for s in starts if s in self._voices]
         if wanted is not None:
-            masks = [wanted[t[0]] for t in tables]
-            tables = [(t[0][m], t[1][m], t[2][m]) for t, m in zip(tables, masks, strict=True)]
+            tables = [t.take(wanted[t.ids]) for t in tables]
         if not tables:
-            return ids, values, NO_AUTHORS
-        return ids, values, tables[0] if len(tables) == 1 else group_authors(tables, self._keep)
+            return ids, values, no_voices(LEADING)
+        return ids, values, tables[0] if len(tables) == 1 else group_voices(tables, self._keep)
+
+    def repeated(self, slots: Iterable[int]) -> list[Voices]:
+        """Rows of the authors with two posts and more in a slot, table by table."""
+        return [self._voices[s].repeated() for s in slots if s in self._voices]
+
+    def seal_before(self, time_ms: int) -> None:
+        """Nothing will be added to slots that end at or before `time_ms`: hold them in less memory."""
+        for slot in [s for s in self._unsealed if s + self.hop_ms <= time_ms]:
+            self._unsealed.discard(slot)
+            self._voices[slot].seal()
 
     def drop_before(self, time_ms: int) -> None:
         """Forget slots that start before `time_ms`."""
         for start in [s for s in self._cells if s < time_ms]:
             del self._cells[start]
-            self._authors.pop(start, None)
+            self._voices.pop(start, None)
+            self._unsealed.discard(start)
 
     def cells_held(self) -> int:
         """Rows in memory, for the metric."""

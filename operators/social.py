@@ -12,10 +12,12 @@ from engines.base import EngineSpec
 from operators import interval
 from operators.domain import Derived, Domain, Sums, label_indexes
 from operators.ontology import PRIMARIES, Ontology
-from operators.records import I64, MICRO, PostBatch
+from operators.records import I64, PostBatch
 
 SHARES = (*PRIMARIES, "neutral", "disgust")
-COLUMNS = (*SHARES, "valence", "valence_square")
+LINEAR = (*SHARES, "valence")
+COLUMNS = (*LINEAR, *(f"{name}_square" for name in LINEAR))
+SQUARE_OF = tuple(range(len(LINEAR)))
 SIGNALS = (*(f"social.{name}" for name in SHARES), "social.valence")
 
 
@@ -32,23 +34,17 @@ def social(spec: EngineSpec) -> Domain:
 
     def channels(batch: PostBatch) -> I64:
         rolled = ontology.roll_up("goemotions28", batch.scores["goemotions28"], labels)
-        return np.column_stack(
-            (
-                rolled.primary,
-                rolled.none,
-                rolled.channels["disgust"],
-                rolled.valence,
-                rolled.valence * rolled.valence // MICRO,
-            )
+        return domain.contributions(
+            np.column_stack((rolled.primary, rolled.none, rolled.channels["disgust"], rolled.valence))
         )
 
-    return Domain("social", ("goemotions28",), COLUMNS, SIGNALS, channels, derive)
+    domain = Domain("social", ("goemotions28",), COLUMNS, SIGNALS, channels, derive, SQUARE_OF)
+    return domain
 
 
 def derive(sums: Sums) -> Derived:
     """Window totals -> shares with Wilson intervals and valence, in `SIGNALS` order."""
-    shares = [sums.mean(k) for k in range(len(SHARES))]
-    out = [(share, *interval.wilson(share, sums.n_eff)) for share in shares]
+    out = [sums.share(k, len(LINEAR) + k) for k in range(len(SHARES))]
     valence = sums.mean(COLUMNS.index("valence"))
     square = sums.mean(COLUMNS.index("valence_square"))
     out.append((valence, *interval.mean(valence, square, sums.n_eff, -1.0, 1.0)))

@@ -80,7 +80,7 @@ class PartitionScorer:
         self.dead_reasons: dict[str, int] = {}
         self._clock = EventClock(parts.lateness)
         self._dedupe = Dedupe(horizon_ms=parts.dedupe_ms, near=parts.near_duplicates)
-        self._panes = PaneStore(partition, len(parts.domain.columns), parts.lateness)
+        self._panes = PaneStore(partition, parts.domain, parts.lateness)
         self._side: list[Output] = []
         self._changed = False
 
@@ -178,9 +178,9 @@ class PartitionScorer:
     def unit(self, now_ms: int, generation: int, idle: bool = False, closed: bool = False) -> CommitUnit:
         """Everything since the last unit: blocks of changed panes, side outputs, state, next offset."""
         parts, key = self._parts, self._prefix
-        encode, columns = parts.codec.encode, parts.domain.columns
+        encode, domain = parts.codec.encode, parts.domain
         outputs = [
-            Output(PANES, 0, f"{key}{b.pane_start}".encode(), encode(block_message(parts.lane, b, columns)), now_ms)
+            Output(PANES, 0, f"{key}{b.pane_start}".encode(), encode(block_message(parts.lane, b, domain)), now_ms)
             for b in self._panes.drain(self.counts.next_offset - 1)
         ]
         mark = encode(progress_message(parts.lane, self.progress(idle, closed)))

@@ -61,7 +61,7 @@ class WindowStage:
             self.offset = record.offset + 1
             if record.key is None or not record.key.startswith(mine):
                 continue
-            item = read_message(self._parts.codec.decode_panes(record.value))
+            item = read_message(self._parts.codec.decode_panes(record.value), self._parts.domain)
             if isinstance(item, Progress):
                 self.rolling.mark(item)
             else:
@@ -98,10 +98,12 @@ def frame_rows(frame: SignalFrame, parts: WindowParts) -> Iterator[SignalRow]:
         frame.n_eff.tolist(),
         frame.authors.tolist(),
         frame.revision.tolist(),
+        frame.capped.tolist(),
+        frame.sampled.tolist(),
         strict=True,
     )
     watermark = frame.watermark_ms if frame.watermark_ms > BEGINNING else start
-    for k, (entity, n, n_eff, authors, revision) in enumerate(columns):
+    for k, (entity, n, n_eff, authors, revision, capped, sampled) in enumerate(columns):
         status: Status = "provisional" if not frame.closed else "revised" if revision else "final"
         reasons = () if enough[k] else (f"n_eff {n_eff:.4g} below the minimum {parts.minimum:g}",)
         for s, signal in enumerate(parts.domain.signals):
@@ -130,6 +132,8 @@ def frame_rows(frame: SignalFrame, parts: WindowParts) -> Iterator[SignalRow]:
                 model=parts.model,
                 ontology=parts.ontology,
                 reasons=why,
+                capped=capped,
+                sampled=sampled,
             )
 
 

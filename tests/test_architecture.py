@@ -27,9 +27,9 @@ GROUND = {
         """
         registry_base sink_base
         archive_base newest_rows row_columns export_base
-        answers api_description moments web_ask web_feed web_guard web_read
+        answers api_description moments signal_duties web_ask web_feed web_guard web_read
         kafka_members kafka_offsets kafka_reader kafka_state kafka_topics kafka_wire kafka_writer
-        assets base batches config crisis_phrases errors feed group_lock groups history in_flight metrics
+        assets base batches config crisis_phrases errors feed group_lock groups history metrics
         phrases sqlite_errors sqlite_schema system_clock topic_rules topics wakeups wordings
         """.split()
     ),
@@ -48,7 +48,7 @@ ROOF = {
     "stream": set(
         """
         registry_open archive_open exporting file_archive notebook replaying web_archive
-        alerting cli commands connect delivering following ingest live results runner scoring serve sinking topology web windowing worker
+        alerting cli commands connect delivering following ingest live results runner scoring serve signals_app signals_serve sinking topology web windowing worker
         """.split()
     ),
 }

@@ -1,22 +1,16 @@
-"""Integer tables against plain dictionaries: sums, differences, bounded author samples, effective sizes."""
+"""Integer tables against plain dictionaries: sums, differences, merges."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.blocks import (
-    NO_AUTHORS,
-    AuthorTable,
     CellTable,
-    Triples,
-    crowd,
     difference,
-    group_authors,
     group_sum,
     merged,
 )
@@ -87,66 +81,3 @@ def test_merged_tables_are_one_sum(parts: list[Rows]) -> None:
         cells.add(*table(part))
         tables.append(cells)
     assert plain(merged(tables, 2)) == summed([row for part in parts for row in part])
-
-
-pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 12)), max_size=60)
-
-
-def triples(given_pairs: list[tuple[int, int]], sign: int = 1) -> Triples:
-    n = len(given_pairs)
-    ids, hashes = [p[0] for p in given_pairs], [p[1] for p in given_pairs]
-    return np.array(ids, np.int32), np.array(hashes, np.uint64), np.full(n, sign, np.int64)
-
-
-def counted(part: Triples) -> dict[tuple[int, int], int]:
-    return {(i, h): n for i, h, n in zip(*(column.tolist() for column in part), strict=True)}
-
-
-@given(st.lists(pairs, min_size=1, max_size=5), st.integers(1, 15))
-def test_kept_authors_have_the_smallest_hashes_and_full_counts(parts: list[list[tuple[int, int]]], keep: int) -> None:
-    """However the posts were cut into parts: what is kept is what one look at everything would keep."""
-    held = AuthorTable(keep)
-    for k, part in enumerate(parts):
-        held.add(triples(part))
-        if k % 2:
-            held.settle()
-    everything = Counter(pair for part in parts for pair in part)
-    want = {}
-    for entity in {pair[0] for pair in everything}:
-        smallest = sorted(h for i, h in everything if i == entity)[:keep]
-        want.update({(entity, h): everything[(entity, h)] for h in smallest})
-    assert counted(held.settle()) == want
-
-
-@given(pairs)
-def test_authors_taken_back_are_gone(given_pairs: list[tuple[int, int]]) -> None:
-    both = group_authors([triples(given_pairs), triples(given_pairs, -1)], 100)
-    assert counted(both) == {}
-
-
-def test_crowd_by_hand() -> None:
-    """Entity 0: authors 3, 2, 1 posts and 4 unknown. Entity 1: unknown only. Entity 2: one author, 5 posts."""
-    posts = [(0, 7)] * 3 + [(0, 8)] * 2 + [(0, 9)] + [(2, 7)] * 5 + [(9, 1)]
-    authors = group_authors([triples(posts)], 100)
-    ids, n = np.array([0, 1, 2], np.int32), np.array([10, 6, 5], np.int64)
-    distinct, n_eff = crowd(ids, n, np.array([4, 6, 0], np.int64), authors, 100)
-    assert distinct.tolist() == [3 + 4, 6, 1]
-    assert n_eff.tolist() == pytest.approx([100 / (9 + 4 + 1 + 4), 6.0, 1.0])
-
-
-def test_crowd_without_any_known_author() -> None:
-    distinct, n_eff = crowd(np.array([3], np.int32), np.array([8], np.int64), np.array([8], np.int64), NO_AUTHORS, 4)
-    assert (distinct.tolist(), n_eff.tolist()) == ([8], [8.0])
-
-
-@pytest.mark.parametrize(("authors", "posts"), [(20_000, 1), (50_000, 3)])
-def test_beyond_the_sample_authors_and_n_eff_are_estimated_within_ten_percent(authors: int, posts: int) -> None:
-    keep = 1024
-    hashes = np.random.default_rng(1).integers(1, 2**64, authors, np.uint64, endpoint=False)
-    part = (np.zeros(authors, np.int32), hashes, np.full(authors, posts, np.int64))
-    held = group_authors([part], keep)
-    assert len(held[0]) == keep
-    n = np.array([authors * posts], np.int64)
-    distinct, n_eff = crowd(np.array([0], np.int32), n, np.array([0], np.int64), held, keep)
-    assert distinct[0] == pytest.approx(authors, rel=0.1)
-    assert n_eff[0] == pytest.approx(authors, rel=0.1)

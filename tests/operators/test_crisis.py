@@ -39,7 +39,7 @@ def test_rates_are_shares_of_posts_and_without_place_is_of_the_whole_stream_only
     domain = crisis(stub_spec())
     total = domain.channels(batch_of(["a", "b", "c"], links=LINKS, scores=SCORES)).sum(axis=0)
     n = np.array([3, 3], np.int64)
-    derived = domain.derive(Sums(n, n.astype(float), np.stack([total, total]), np.array([True, False])))
+    derived = domain.derive(Sums.plain(np.stack([total, total]), n, np.array([True, False])))
     whole, place = (dict(zip(SIGNALS, values, strict=True)) for values in derived.value.tolist())
     assert whole["crisis.need.water"] == place["crisis.need.water"] == pytest.approx(0.5)
     assert whole["crisis.need.food"] == pytest.approx(1 / 3)
@@ -53,7 +53,7 @@ def test_the_interval_is_wilsons() -> None:
     """0 of 30: Wilson's upper end is z^2 / (n + z^2)."""
     domain = crisis(stub_spec())
     n = np.array([30], np.int64)
-    derived = domain.derive(Sums(n, n.astype(float), np.zeros((1, len(COLUMNS)), np.int64), np.array([True])))
+    derived = domain.derive(Sums.plain(np.zeros((1, len(COLUMNS)), np.int64), n, np.array([True])))
     z2 = 1.959963984540054**2
     assert derived.lo[0].tolist() == [0.0] * len(SIGNALS)
     assert derived.hi[0].tolist() == pytest.approx([z2 / (30 + z2)] * len(SIGNALS))

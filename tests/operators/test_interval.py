@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.interval import Z95, mean, wilson
+from operators.interval import Z95, mean, share, wilson
 
 Z = Fraction(1959963984540054, 10**15)
 
@@ -81,3 +81,30 @@ def test_mean_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     m = draws.mean(axis=1)
     lo, hi = mean(m, (draws**2).mean(axis=1), np.full(4_000, 40.0), -1.0, 1.0)
     assert 0.94 < float(((lo <= truth) & (truth <= hi)).mean()) < 0.995
+
+
+@given(st.integers(0, 200), st.integers(2, 200))
+def test_hard_scores_give_wilsons_interval(successes: int, n: int) -> None:
+    p = min(successes, n) / n
+    lo, hi = share(np.array([p]), np.array([p]), np.array([float(n)]))
+    want_lo, want_hi = wilson(np.array([p]), np.array([float(n)]))
+    assert (lo[0], hi[0]) == pytest.approx((want_lo[0], want_hi[0]), abs=1e-9)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=40))
+def test_soft_scores_never_widen_it_and_hold_the_mean(scores: list[float]) -> None:
+    n, p = float(len(scores)), math.fsum(scores) / len(scores)
+    square = math.fsum(x * x for x in scores) / n
+    lo, hi = share(np.array([p]), np.array([square]), np.array([n]))
+    wide_lo, wide_hi = wilson(np.array([p]), np.array([n]))
+    assert wide_lo[0] - 1e-9 <= lo[0] <= p + 1e-9
+    assert p - 1e-9 <= hi[0] <= wide_hi[0] + 1e-9
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.2, 0.6), (1.0, 1.0), (3.0, 7.0), (1.0, 9.0)])
+@pytest.mark.parametrize("n", [30, 60, 200])
+def test_share_covers_the_truth_as_often_as_it_says(a: float, b: float, n: int) -> None:
+    draws = np.random.default_rng(5).beta(a, b, (4_000, n))
+    m, truth = draws.mean(axis=1), a / (a + b)
+    lo, hi = share(m, (draws**2).mean(axis=1), np.full(4_000, float(n)))
+    assert 0.93 < float(((lo <= truth) & (truth <= hi)).mean()) < 0.975

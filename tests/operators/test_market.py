@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -33,7 +34,7 @@ def values_of(domain: Domain, posts: list[tuple[dict[str, float], dict[str, floa
     batch = batch_of(["t"] * len(posts), scores=scores(posts))
     total = domain.channels(batch).sum(axis=0)
     n = np.array([len(posts)], np.int64)
-    derived = domain.derive(Sums(n, n.astype(np.float64), total[None, :], np.array([False])))
+    derived = domain.derive(Sums.plain(total[None, :], n, np.array([False])))
     columns = zip(derived.value[0].tolist(), derived.lo[0].tolist(), derived.hi[0].tolist(), strict=True)
     return dict(zip(domain.signals, columns, strict=True))
 
@@ -52,9 +53,9 @@ def test_what_one_post_adds() -> None:
     first, second = (dict(zip(COLUMNS, row, strict=True)) for row in added.tolist())
     assert first["joy"] == 900_000
     assert (first["bull"], first["bear"]) == (800_000, 0)
-    assert (first["valence_square"], first["stance_square"]) == (810_000, 640_000)
+    assert (first["valence_square"], first["leaning_square"], first["joy_square"]) == (810_000, 640_000, 810_000)
     assert (second["fear"], second["sadness"], second["valence_square"]) == (500_000, 250_000, 562_500)
-    assert (second["bear"], second["stance_square"]) == (1_000_000, 1_000_000)
+    assert (second["bear"], second["leaning_square"]) == (1_000_000, 1_000_000)
 
 
 def test_every_signal_of_four_posts_by_hand() -> None:
@@ -99,7 +100,9 @@ def test_one_author_widens_and_moves_nothing() -> None:
     domain = market(stub_spec())
     total = domain.channels(batch_of(["t"] * 4, scores=scores(FOUR))).sum(axis=0)[None, :] * 25
     n = np.array([100], np.int64)
-    many, one = (domain.derive(Sums(n, np.array([size]), total, np.array([False]))) for size in (100.0, 1.0))
+    many, one = (
+        domain.derive(replace(Sums.plain(total, n, np.array([False])), n_eff=np.array([size]))) for size in (100.0, 1.0)
+    )
     assert many.value.tolist() == one.value.tolist()
     wide = (one.hi - one.lo)[0] > (many.hi - many.lo)[0]
     assert [name for name, wider in zip(SIGNALS, wide.tolist(), strict=True) if not wider] == ["market.buzz"]

@@ -23,7 +23,7 @@ def values_of(rows: list[list[int]]) -> dict[str, float]:
     batch = batch_of(["t"] * len(rows), scores={"goemotions28": rows})
     n = np.array([len(rows)], np.int64)
     total = DOMAIN.channels(batch).sum(axis=0)[None, :]
-    derived = DOMAIN.derive(Sums(n, n.astype(float), total, np.array([False])))
+    derived = DOMAIN.derive(Sums.plain(total, n, np.array([False])))
     return dict(zip(DOMAIN.signals, derived.value[0].tolist(), strict=True))
 
 

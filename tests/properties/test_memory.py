@@ -15,17 +15,18 @@ from operators.cell_messages import block_message, progress_message, read_messag
 from operators.cells import Progress
 from operators.clock import EventClock, Lateness
 from operators.domain import Domain
-from operators.market import COLUMNS, SIGNALS, derive
+from operators.market import COLUMNS, SIGNALS, SQUARE_OF, derive
 from operators.panes import PaneStore
 from operators.records import MICRO, PostBatch
 from operators.rolling import Rolling
 from operators.window import DEFAULT_WINDOWS, WindowSpec
 
+SPREAD = np.uint64(0x9E3779B97F4A7C15)  # hashes fill their range
 RATE, KEYS, HOURS = int(sys.argv[1]), int(sys.argv[2]), 2
 lateness = Lateness()
 windows = [WindowSpec.parse(text, lateness.pane_ms) for text in DEFAULT_WINDOWS]
-domain = Domain("market", (), COLUMNS, SIGNALS, lambda b: np.zeros((len(b), len(COLUMNS)), np.int64), derive)
-clock, store, rolling = EventClock(lateness), PaneStore(0, len(COLUMNS), lateness), Rolling(domain, windows, lateness)
+domain = Domain("market", (), COLUMNS, SIGNALS, lambda b: np.zeros((len(b), len(COLUMNS)), np.int64), derive, SQUARE_OF)
+clock, store, rolling = EventClock(lateness), PaneStore(0, domain, lateness), Rolling(domain, windows, lateness)
 rng = np.random.default_rng(1)
 n, rows, seen, offset = RATE * 60, 0, set(), 0
 for minute in range(HOURS * 60):
@@ -35,7 +36,7 @@ for minute in range(HOURS * 60):
     seen.update(keys.tolist())
     links = [name for k in keys.tolist() for name in (f"ticker:K{k}", "all:*")]
     batch = PostBatch(
-        0, np.arange(offset, offset + n), [""] * n, [""] * n, times, rng.integers(1, 50_000, n).astype(np.uint64),
+        0, np.arange(offset, offset + n), [""] * n, [""] * n, times, rng.integers(1, 50_000, n).astype(np.uint64) * SPREAD,
         [], [], [], [], np.zeros(n, np.bool_), np.zeros(n, np.bool_), np.repeat(np.arange(n, dtype=np.int32), 2), links,
     )
     marks, keep = clock.advance(times)
@@ -43,7 +44,7 @@ for minute in range(HOURS * 60):
     store.fold(batch, rng.integers(0, MICRO, (n, len(COLUMNS))), marks)
     offset += n
     for block in store.drain(offset - 1):
-        rolling.ingest(read_message(block_message("lane", block, COLUMNS)))
+        rolling.ingest(read_message(block_message("lane", block, domain), domain))
     rolling.mark(Progress(0, 1, offset, offset, 0, 0, 0, clock.watermark_ms))
     store.expire(clock.watermark_ms)
     if minute % 2:

@@ -12,7 +12,8 @@ from operators.cell_messages import block_message, progress_message
 from operators.cells import PaneBlock, Progress
 from operators.clock import BEGINNING, Lateness
 from operators.domain import Derived, Domain, Sums
-from operators.records import SignalRow
+from operators.records import MICRO, SignalRow
+from operators.voices import no_voices
 from operators.window import WindowSpec
 from stream.base import Record
 from stream.topics import PANES, SIGNALS
@@ -48,8 +49,7 @@ def block(pane: int, n: int, stamp: int, total: int = 0, marks: tuple[int, ...] 
     """`n` posts of unknown authors about `x`, and so about `all:*`."""
     names = ["x", "all:*"]
     return PaneBlock(
-        0, stamp, pane, names, np.array([[n, n, total]] * 2, np.int64),
-        (np.zeros(0, np.int32), np.zeros(0, np.uint64), np.zeros(0, np.int64)),
+        0, stamp, pane, names, np.array([[n, n, 0, n, n * MICRO, n * MICRO, total]] * 2, np.int64), no_voices(3),
         np.array([0, 1] * len(marks), np.int32), np.repeat(np.array(marks, np.int64), 2),
     )  # fmt: skip
 
@@ -62,7 +62,7 @@ class Sent:
 
     def put(self, item: PaneBlock | Progress, lane: str = "mine") -> None:
         key = f"{lane}/0/{'progress' if isinstance(item, Progress) else item.pane_start}".encode()
-        message = progress_message(lane, item) if isinstance(item, Progress) else block_message(lane, item, TOY.columns)
+        message = progress_message(lane, item) if isinstance(item, Progress) else block_message(lane, item, TOY)
         self.records.append(Record(len(self.records), key, CODEC.encode(message), 0))
 
     def mark(self, watermark: int, consumed: int = 1, closed: bool = False) -> None:

@@ -76,6 +76,19 @@ class KafkaLog:
         self._unfinished: dict[int, tuple[CommitUnit, list[Parcel], list[Parcel]]] = {}
         self._wakeups = Wakeups()
 
+    @property
+    def access(self) -> Access:
+        """How one gets in, for clients of another kind."""
+        return self._wire.access
+
+    @property
+    def prefix(self) -> str:
+        return self._prefix
+
+    @property
+    def instance(self) -> str | None:
+        return self._instance
+
     async def ensure(self, topics: Iterable[TopicSpec]) -> None:
         """Create missing topics, and the one the state lies on.
 

@@ -10,6 +10,11 @@ ALERTS = "affect.alerts.v1"
 DEAD_LETTER = "affect.dead-letter.v1"
 LATE = "affect.late.v1"
 SCORES = "affect.scores.v1"
+ROLLUPS = "affect.rollups.v1"
+
+PLANE = "affect-signals"
+"""The Faust app of `affect signals serve`: its consumer group, and how its tables' changelogs begin."""
+PLANE_TABLES = ("latest", "rollups", "alerts")
 
 POSTS = ("affect.posts.social.v1", "affect.posts.finance.v1", "affect.posts.crisis.v1")
 FRAMES = ("affect.frames.video.v1", "affect.frames.audio.v1")
@@ -24,6 +29,10 @@ MEANING = {
     PANES: "pane cells: mergeable partials per source partition",
     SIGNALS: "signal rows",
     ALERTS: "alerts",
+    ROLLUPS: "signal rows of sectors and of the market, by `affect signals serve`",
+    f"{PLANE}-latest-changelog": "its table of newest rows",
+    f"{PLANE}-rollups-changelog": "its table of the windows being rolled up",
+    f"{PLANE}-alerts-changelog": "its table of what the alert rules remember",
     DEAD_LETTER: "where an unusable message lies, and why",
     LATE: "posts too late for any window",
 }
@@ -38,4 +47,18 @@ def engine_topics(input_topic: str, partitions: int, retention_ms: int) -> list[
         TopicSpec(ALERTS, 1, retention_ms),
         TopicSpec(DEAD_LETTER, 1, retention_ms),
         TopicSpec(LATE, 1, retention_ms),
+    ]
+
+
+def plane_topics(retention_ms: int) -> list[TopicSpec]:
+    """The topics of `affect signals serve`. All have one partition, as the signal topic has.
+
+    Faust makes none of them: what it would make itself has neither the settings nor, at the first event, a leader.
+    """
+    return [
+        TopicSpec(SIGNALS, 1, retention_ms),
+        TopicSpec(ALERTS, 1, retention_ms),
+        TopicSpec(DEAD_LETTER, 1, retention_ms),
+        TopicSpec(ROLLUPS, 1, retention_ms),
+        *(TopicSpec(f"{PLANE}-{table}-changelog", 1, -1, compact=True) for table in PLANE_TABLES),
     ]

@@ -22,13 +22,14 @@ from stream.commands import published
 from stream.config import Config
 from stream.connect import open_log
 from stream.errors import UsageError
+from stream.signals_serve import Serving, serve_signals, token_of
 from stream.topics import SIGNALS
 from stream.topology import Topology, build, build_codec
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verbs."""
-    signals = verbs.add_parser("signals", help="look at signal rows, and at why they moved")
+    signals = verbs.add_parser("signals", help="look at signal rows, at why they moved, and serve them")
     kinds = signals.add_subparsers(dest="what", metavar="tail|explain|export|asof|revisions", required=True)
     tail = kinds.add_parser("tail", help="print rows as they come")
     tail.add_argument("--log", required=True, metavar="URL", help="sqlite:///PATH of a run")
@@ -45,7 +46,27 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     explain.add_argument("--top", type=int, default=5, metavar="N", help="posts to show (default: 5)")
     explain.add_argument("--json", action="store_true")
     explain.set_defaults(run=run_explain)
+    plane = kinds.add_parser("serve", help="newest values, roll-ups and alerts of a Kafka log, with web views (Faust)")
+    plane.add_argument("--log", required=True, metavar="URL", help="kafka://HOST:PORT")
+    plane.add_argument("--rules", default=None, metavar="FILE.toml", help="alert rules (default: no alerts)")
+    plane.add_argument("--sectors", default=None, metavar="FILE.csv", help="columns ticker,sector (default: ours)")
+    plane.add_argument("--host", default="127.0.0.1", help="address of the web views (default: 127.0.0.1)")
+    plane.add_argument("--port", type=int, default=6066, help="their port, 0 = any free one (default: 6066)")
+    plane.add_argument("--token-env", default=None, metavar="ENV", help="environment variable with a token that every "
+                       "request must carry")  # fmt: skip
+    plane.add_argument("--without-token", action="store_true", help="let the network read without one")
+    plane.set_defaults(run=run_serve)
     published.add(kinds)
+
+
+def run_serve(args: argparse.Namespace) -> int:
+    """`affect signals serve`."""
+    if not 0 <= args.port <= 65535:
+        raise UsageError(f"--port: expected 0 to 65535, got {args.port}")
+    serving = Serving(
+        args.log, args.rules, args.sectors, args.host, args.port, token_of(args.token_env), args.without_token
+    )
+    return asyncio.run(serve_signals(serving))
 
 
 def run_tail(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -14,8 +14,9 @@ from operators.base import Clock
 from operators.cell_messages import read_message
 from operators.cells import PaneBlock
 from operators.records import SignalRow
-from stream.base import CommitUnit, Log, Member
+from stream.base import CommitUnit, Log, Member, Record
 from stream.errors import Fenced, LogError
+from stream.in_flight import FIRST_GUESS, InFlight
 from stream.scoring import PartitionScorer, Parts
 from stream.topics import PANES
 from stream.windowing import WindowStage
@@ -24,7 +25,12 @@ T = TypeVar("T")
 log_ = logging.getLogger("affect.worker")
 
 READ_PANES = 2_000
+IN_FLIGHT_BYTES = 64 << 20
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+HAND_OVER_S = 45.0
+"""A step in hand is waited for so long when its partition goes to somebody else, then given up: it is read again."""
+STOP_S = 8.0
+"""The same when the process is asked to stop."""
 
 
 @dataclass(slots=True)
@@ -70,24 +76,57 @@ class Pace:
 
 
 async def steadily(act: Callable[[], Awaitable[T]], pulse: Pulse, what: str) -> T:
-    """Call `act` until it raises no retriable LogError; one log line when trouble starts and one when it ends."""
+    """Call `act` until it raises no retriable LogError; one log line when trouble starts and one when it ends.
+
+    Where several loops are in trouble, the first to get into it and the last to get out are heard (`--verbose`: all).
+    """
     attempt = 0
-    while True:
-        try:
-            result = await act()
-        except LogError as error:
-            if not error.retriable:
-                raise
-            if attempt == 0:
-                log_.warning("%s: %s; retrying", what, error)
-            pulse.troubles[what] = f"{what}: {error}"
-            await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
-            attempt += 1
-            continue
-        if attempt:
-            log_.warning("%s: works again after %d tries", what, attempt)
-            pulse.troubles.pop(what, None)
-        return result
+    try:
+        while True:
+            try:
+                result = await act()
+            except LogError as error:
+                if not error.retriable:
+                    raise
+                if attempt == 0:
+                    log_.log(logging.INFO if pulse.troubles else logging.WARNING, "%s: %s; retrying", what, error)
+                pulse.troubles[what] = f"{what}: {error}"
+                await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+                attempt += 1
+                continue
+            if attempt:
+                pulse.troubles.pop(what, None)
+                level = logging.INFO if pulse.troubles else logging.WARNING
+                log_.log(level, "%s: works again after %d tries", what, attempt)
+            return result
+    finally:
+        pulse.troubles.pop(what, None)
+
+
+async def unless(act: Coroutine[None, None, T], *stops: asyncio.Event) -> T | None:
+    """The result of `act`; None where one of `stops` is set before it comes: then it is given up."""
+    task = asyncio.create_task(act)
+    stopped = [asyncio.create_task(stop.wait()) for stop in stops]
+    try:
+        await asyncio.wait({task, *stopped}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiting in (task, *stopped):
+            waiting.cancel()
+        await asyncio.wait({task})
+    return None if task.cancelled() else task.result()
+
+
+async def finish(tasks: Iterable[asyncio.Task[None]], patience_s: float) -> None:
+    """Wait for loops that were told to stop; after `patience_s` they are given up, with what they did not commit."""
+    left = {task for task in tasks if not task.done()}
+    if not left:
+        return
+    _, late = await asyncio.wait(left, timeout=patience_s)
+    for task in late:
+        log_.warning("%s: gives up a step after %.0f s; it will be done again", task.get_name(), patience_s)
+        task.cancel()
+    if late:
+        await asyncio.wait(late)
 
 
 async def read_blocks(log: Log, parts: Parts, partition: int) -> list[PaneBlock]:
@@ -113,40 +152,41 @@ async def read_blocks(log: Log, parts: Parts, partition: int) -> list[PaneBlock]
 class ScoreWorker:
     """A member of the scoring group: one task per partition it owns.
 
-    Listener of the log: `assigned` restores a partition and starts its task, `revoked` lets it finish its step, commits
-    and forgets it.
+    Listener of the log: `assigned` starts a partition's task, which restores it and reads on; `revoked` lets it finish
+    its step, commits and forgets it.
+
+    Args:
+        in_flight: bound on the bytes held, shared with the other workers of the process.
     """
 
-    def __init__(self, log: Log, parts: Parts, pace: Pace, clock: Clock, pulse: Pulse) -> None:
+    def __init__(
+        self, log: Log, parts: Parts, pace: Pace, clock: Clock, pulse: Pulse, in_flight: InFlight | None = None
+    ) -> None:
         self._log = log
         self._parts = parts
         self._pace = pace
         self._clock = clock
         self._pulse = pulse
+        self._in_flight = InFlight(IN_FLIGHT_BYTES) if in_flight is None else in_flight
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._stop: dict[int, asyncio.Event] = {}
         self._member: Member | None = None
         self._generation = 0
+        self._patience_s = HAND_OVER_S
         self.scorers: dict[int, PartitionScorer] = {}
 
     async def start(self) -> None:
         """Join the group; partitions arrive by `assigned`."""
-        self._member = await self._log.join(self._parts.group, self._parts.topic, self)
+        join = partial(self._log.join, self._parts.group, self._parts.topic, self)
+        self._member = await steadily(join, self._pulse, f"join {self._parts.group}")
 
     async def assigned(self, partitions: Sequence[int], generation: int) -> None:
-        """Restore the partitions and start reading them."""
+        """Start the partitions' tasks. Not waited for: a restore may take as long as the log is away."""
         self._generation = generation
         for partition in partitions:
-            scorer = PartitionScorer(self._parts, partition)
-            prefix = f"{self._parts.lane}/{partition}/"
-            what = f"restore {self._parts.topic}[{partition}]"
-            state = await steadily(lambda p=prefix: self._log.restore(self._parts.group, p), self._pulse, what)  # type: ignore[misc]
-            sent: Callable[[], Awaitable[list[PaneBlock]]] = partial(read_blocks, self._log, self._parts, partition)
-            blocks = await steadily(sent, self._pulse, what) if state else []
-            offset = scorer.restore(state, blocks)
-            self.scorers[partition] = scorer
+            scorer = self.scorers[partition] = PartitionScorer(self._parts, partition)
             self._stop[partition] = asyncio.Event()
-            task = asyncio.create_task(self._loop(scorer, offset), name=f"score-{partition}")
+            task = asyncio.create_task(self._loop(scorer), name=f"score-{partition}")
             task.add_done_callback(self._pulse.watch)
             self._tasks[partition] = task
 
@@ -154,33 +194,46 @@ class ScoreWorker:
         """Finish the step in hand, commit, forget."""
         for partition in partitions:
             self._stop[partition].set()
+        await finish([self._tasks.pop(partition) for partition in partitions], self._patience_s)
         for partition in partitions:
-            await asyncio.wait({self._tasks.pop(partition)})
             self.scorers.pop(partition, None)
             self._stop.pop(partition, None)
 
     async def stop(self) -> None:
         """Leave the group; what is in hand is committed first."""
+        self._patience_s = STOP_S
         if self._member is not None:
             await self._member.leave()
 
-    async def _loop(self, scorer: PartitionScorer, offset: int) -> None:
-        topic, partition, pace = self._parts.topic, scorer.partition, self._pace
-        stop = self._stop[partition]
+    async def _restore(self, scorer: PartitionScorer) -> int:
+        """Take up where the last owner committed; the offset to read from."""
+        parts, what = self._parts, f"restore {self._parts.topic}[{scorer.partition}]"
+        restore = partial(self._log.restore, parts.group, f"{parts.lane}/{scorer.partition}/")
+        state = await steadily(restore, self._pulse, what)
+        sent: Callable[[], Awaitable[list[PaneBlock]]] = partial(read_blocks, self._log, parts, scorer.partition)
+        return scorer.restore(state, await steadily(sent, self._pulse, what) if state else [])
+
+    async def _loop(self, scorer: PartitionScorer) -> None:
+        self._in_flight.entered()
+        try:
+            await self._score(scorer, await self._restore(scorer), self._stop[scorer.partition])
+        finally:
+            self._in_flight.left()
+
+    async def _score(self, scorer: PartitionScorer, offset: int, stop: asyncio.Event) -> None:
+        pace, in_flight = self._pace, self._in_flight
         last_commit = last_record = time.monotonic()
         idle = False
+        largest = FIRST_GUESS
         while not stop.is_set():
-            wait = 0.0 if pace.until_end else 0.1
-            at = offset
-            records = await steadily(
-                lambda at=at, wait=wait: self._log.read(topic, partition, at, pace.batch_size, wait),  # type: ignore[misc]
-                self._pulse,
-                f"read {topic}[{partition}]",
-            )
+            await in_flight.room()
+            records = await self._read(scorer.partition, offset, in_flight.records(pace.batch_size, largest))
             now = time.monotonic()
             if records:
+                async with in_flight.holding(records) as size:
+                    await scorer.process(records)
+                largest = max(size // len(records), largest * 3 // 4)
                 idle, last_record = False, now
-                await scorer.process(records)
                 offset = records[-1].offset + 1
             elif pace.until_end:
                 break
@@ -193,6 +246,11 @@ class ScoreWorker:
         ended = pace.until_end and not stop.is_set()
         if scorer.changed or ended:
             await self._commit(scorer, idle=False, closed=ended)
+
+    async def _read(self, partition: int, offset: int, count: int) -> list[Record]:
+        topic, wait = self._parts.topic, 0.0 if self._pace.until_end else 0.1
+        read = partial(self._log.read, topic, partition, offset, count, wait)
+        return await steadily(read, self._pulse, f"read {topic}[{partition}]")
 
     async def _commit(self, scorer: PartitionScorer, idle: bool, closed: bool) -> None:
         unit = scorer.unit(self._clock.now_ms(), self._generation, idle, closed)
@@ -235,19 +293,21 @@ class WindowWorker:
         self._task: asyncio.Task[None] | None = None
         self._member: Member | None = None
         self._ends: tuple[int, ...] = ()
+        self._patience_s = HAND_OVER_S
+        self._leaving = False
         self.stage = make_stage()
 
     async def start(self, ends: Sequence[int] = ()) -> None:
         """Join the group. `ends`: offsets at which the input partitions end for a run that is to stop there."""
         self._ends = tuple(ends)
-        self._member = await self._log.join(self._group, PANES, self)
+        join = partial(self._log.join, self._group, PANES, self)
+        self._member = await steadily(join, self._pulse, f"join {self._group}")
 
     async def assigned(self, partitions: Sequence[int], generation: int) -> None:
-        """Rebuild the stage and go on from the committed offset."""
+        """Rebuild the stage and go on from the committed offset, in a task of its own."""
         self._generation = generation
         self._stop = asyncio.Event()
-        await steadily(self._rebuild, self._pulse, "rebuild windows")
-        self._task = asyncio.create_task(self._loop(self.stage), name="windows")
+        self._task = asyncio.create_task(self._loop(self._stop), name="windows")
         self._task.add_done_callback(self._pulse.watch)
 
     async def _rebuild(self) -> None:
@@ -263,20 +323,25 @@ class WindowWorker:
             self.stage.skip()
 
     async def revoked(self, partitions: Sequence[int]) -> None:
-        """Finish the step in hand and commit."""
+        """Finish the step in hand and commit; another process has the windows then."""
         self._stop.set()
         if self._task is not None:
-            await asyncio.wait({self._task})
+            await finish([self._task], self._patience_s)
+        if not self._leaving:
+            self.stage = self._make_stage()
 
     async def stop(self) -> None:
         """Leave the group; what is in hand is committed first."""
+        self._leaving, self._patience_s = True, STOP_S
         if self._member is not None:
             await self._member.leave()
 
-    async def _loop(self, stage: WindowStage) -> None:
+    async def _loop(self, stop: asyncio.Event) -> None:
         pace, pulse = self._pace, self._pulse
+        await steadily(self._rebuild, pulse, "rebuild windows")
+        stage = self.stage
         last = time.monotonic()
-        while not self._stop.is_set():
+        while not stop.is_set():
             at = stage.offset
             records = await steadily(lambda at=at: self._log.read(PANES, 0, at, READ_PANES, 0.2), pulse, "read panes")  # type: ignore[misc]
             stage.ingest(records)

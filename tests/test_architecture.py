@@ -29,7 +29,7 @@ GROUND = {
         archive_base newest_rows row_columns export_base
         answers api_description moments signal_duties web_ask web_feed web_guard web_read
         kafka_members kafka_offsets kafka_reader kafka_state kafka_topics kafka_wire kafka_writer
-        assets base batches config crisis_phrases errors feed group_lock groups history metrics
+        assets base batches config crisis_phrases errors feed group_lock groups history in_flight metrics
         phrases sqlite_errors sqlite_schema system_clock topic_rules topics wakeups wordings
         """.split()
     ),

@@ -104,8 +104,9 @@ class Cluster:
             self._life.wait(30)
 
     def remove(self) -> None:
-        """Stop and delete everything."""
-        self.stop()
+        """Kill it and delete everything: nothing of it is kept."""
+        if self._life is not None and self._life.poll() is None:
+            self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -140,7 +140,7 @@ while at < len(rows):
 def test_kill_9_mid_write(tmp_path: Path) -> None:
     path, rng, rows = tmp_path / "rows.jsonl", random.Random(5), many(6_000)
     kills = 0
-    while kills < 10:
+    while kills < 6:
         size = path.stat().st_size if path.exists() else 0
         goal = size + rng.choice((1, 1_000, 60_000))
         with subprocess.Popen([sys.executable, "-c", FOR_EVER, str(path)], env=_env()) as life:

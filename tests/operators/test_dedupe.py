@@ -94,6 +94,33 @@ def test_equals_the_model_for_any_cut_save_and_restart(
     assert got == expected
 
 
+@settings(max_examples=150, deadline=None)
+@given(posts=posts_st, at=st.integers(0, 40), zombie=st.integers(0, 40), steps=st.lists(st.integers(1, 9), min_size=1))
+def test_a_chunk_that_an_owner_thought_dead_saves_late_changes_nothing(
+    posts: list[tuple[str, str, int]], at: int, zombie: int, steps: list[int]
+) -> None:
+    """Both go on from the same saved state; the zombie's one chunk, shorter or longer, lands after the successor's."""
+    at = min(at, len(posts))
+    model, saved = Model(), dict[str, bytes | None]()
+    expected = [model.step(p) for p in posts]
+    first = Dedupe(HORIZON)
+    got = outcomes(first, batch_of(posts[:at], 0))
+    saved.update(first.snapshot())
+    late, successor = Dedupe(HORIZON), Dedupe(HORIZON)
+    for one in (late, successor):
+        one.restore({k: v for k, v in saved.items() if v is not None})
+    outcomes(late, batch_of(posts[at : at + zombie], at))
+    for size in steps:
+        part = posts[len(got) : len(got) + size]
+        got += outcomes(successor, batch_of(part, len(got)))
+        saved.update(successor.snapshot())
+    saved.update(late.snapshot())
+    third = Dedupe(HORIZON)
+    third.restore({k: v for k, v in saved.items() if v is not None})
+    got += outcomes(third, batch_of(posts[len(got) :], len(got)))
+    assert got == expected
+
+
 @settings(max_examples=60, deadline=None)
 @given(posts=posts_st, seed=st.integers(0, 9))
 def test_expiry_changes_nothing_within_the_horizon(posts: list[tuple[str, str, int]], seed: int) -> None:
@@ -115,14 +142,14 @@ def test_expired_chunks_become_tombstones_and_are_not_restored() -> None:
     found = Dedupe(HORIZON)
     found.run(batch_of([("a", "one two three", 0)]))
     first = found.snapshot()
-    assert sorted(first) == ["ids/00000000000000000000", "texts/00000000000000000000"]
+    assert sorted(first) == [f"{kind}/{0:020d}-{1:020d}" for kind in ("ids", "texts")]
     assert all(first.values())
     found.run(batch_of([("b", "four five six", 5 * HORIZON)], 1))
     found.advance(5 * HORIZON)
     second = found.snapshot()
-    assert second.pop("ids/00000000000000000000") is None
-    assert second.pop("texts/00000000000000000000") is None
-    assert list(second) == ["ids/00000000000000000001", "texts/00000000000000000001"]
+    assert second.pop(f"ids/{0:020d}-{1:020d}") is None
+    assert second.pop(f"texts/{0:020d}-{1:020d}") is None
+    assert list(second) == [f"{kind}/{1:020d}-{2:020d}" for kind in ("ids", "texts")]
     assert found.snapshot() == {}
 
 

@@ -23,11 +23,13 @@ T = TypeVar("T")
 KEY: Final[LiteralString] = "signal, entity, window_start, window_end"
 REST: Final[tuple[LiteralString, ...]] = (
     "domain", "value", "lo", "hi", "n", "n_eff", "authors", "buzz", "status", "revision", "watermark", "model",
-    "ontology", "reasons", "recorded_ms",
+    "ontology", "reasons", "recorded_ms", "capped", "sampled", "corrected", "corrected_lo", "corrected_hi",
 )  # fmt: skip
 COLUMNS: Final[LiteralString] = KEY + ", " + ", ".join(REST)
-TYPES: Final = ["text", "text", "int8", "int8", "text", "float8", "float8", "float8", "int8", "float8", "int8",
-                "float8", "text", "int8", "int8", "text", "text", "text[]", "int8"]  # fmt: skip
+TYPES: Final = (
+    "text text int8 int8 text float8 float8 float8 int8 float8 int8 float8 text int8 int8 text text text[] int8 "
+    "float8 float8 float8 float8 float8"
+).split()
 
 STAGE: Final[LiteralString] = (
     "CREATE TEMPORARY TABLE IF NOT EXISTS affect_incoming ON COMMIT DELETE ROWS "
@@ -200,6 +202,7 @@ def _values(one: Published) -> tuple[object, ...]:
         _text(row.signal), _text(row.entity), row.window_start, row.window_end,
         _text(row.domain), row.value, row.lo, row.hi, row.n, row.n_eff, row.authors, row.buzz, row.status, row.revision,
         row.watermark, _text(row.model), _text(row.ontology), [_text(r) for r in row.reasons], one.recorded_ms,
+        row.capped, row.sampled, row.corrected, row.corrected_lo, row.corrected_hi,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -344,3 +345,25 @@ async def test_kill_9_of_the_webhook_sink_sends_one_alert_twice_at_most(tmp_path
     assert list(seen) == [a.alert_id for a in alerts]
     assert max(seen.values()) <= kills + 1
     assert seen.total() <= len(alerts) + kills
+
+
+@pytest.mark.broker
+@looped
+async def test_alerts_of_a_kafka_log(kafka_bootstrap: str) -> None:
+    """Delivered, dead-lettered and gone on with by the group's offsets on a real broker."""
+    url = f"kafka://{kafka_bootstrap}?prefix=hook{uuid.uuid4().hex[:12]}."
+    await asyncio.to_thread(append_to, url, [alert(k) for k in range(3)])
+    env = {"AFFECT_WEBHOOK_SECRET": SECRET.decode()}
+    async with receiving() as server:
+        server.replies = [503, 204, 400]
+        for said in ("2 alerts delivered, 1 webhook_refused\n", "1 alerts delivered\n"):
+            words = ("sink", "webhook", "--log", url, "--until-end")
+            done = await asyncio.to_thread(affect, *words, **env, AFFECT_WEBHOOK_URL=server.url)
+            assert done.returncode == 0, done.stderr
+            assert done.stderr.endswith(said)
+            if "1 webhook" in said:
+                await asyncio.to_thread(append_to, url, [alert(3)])
+    assert ids(server.got) == [alert(k).alert_id for k in (0, 0, 1, 2, 3)]
+    log = open_log(url)
+    assert [(d.offset, d.reason) for d in await letters(log)] == [(1, "webhook_refused")]
+    await log.close()

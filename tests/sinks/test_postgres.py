@@ -150,7 +150,7 @@ async def test_two_writers_at_once_agree(dsn: str) -> None:
 
 @looped
 async def test_kill_9_of_the_server_midway(dsn: str, cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
-    """Killed three times while rows flow: one log line a change, and the table is the replay's."""
+    """Killed twice while rows flow: one log line a change, and the table is the replay's."""
     rows = many(30_000)
     log = MemoryLog()
     await publish(log, rows[:1])
@@ -160,7 +160,7 @@ async def test_kill_9_of_the_server_midway(dsn: str, cluster: Cluster, caplog: p
     for k in range(0, 30_000, 1_000):
         await publish(log, rows[k : k + 1_000])
         await asyncio.sleep(0.01)
-        if k in (5_000, 14_000, 23_000):
+        if k in (7_000, 20_000):
             cluster.kill()
             await until(lambda: pulse.problem is not None)
             await asyncio.to_thread(cluster.start)
@@ -171,7 +171,7 @@ async def test_kill_9_of_the_server_midway(dsn: str, cluster: Cluster, caplog: p
     await sink.close()
     assert as_final(held(dsn)) == newest(rows)
     said = [r.getMessage() for r in caplog.records if "write rows" in r.getMessage()]
-    assert 2 <= len(said) <= 6, said
+    assert 2 <= len(said) <= 4, said
     assert [("works again" in line) for line in said] == [False, True] * (len(said) // 2)
     assert PASSWORD not in caplog.text
     await log.close()
@@ -231,16 +231,42 @@ async def test_starting_sinks_take_turns_and_a_newer_database_is_refused(dsn: st
         done = connection.execute("SELECT version, name FROM affect_schema_version ORDER BY version").fetchall()
         assert done == [(k, name) for k, (name, _) in migrations().items()]
         connection.execute("INSERT INTO affect_schema_version VALUES (99, 'of the future')")
-    with pytest.raises(LogError, match="its tables are of version 99, this program knows 1; install a newer one"):
+    with pytest.raises(
+        LogError, match=f"its tables are of version 99, this program knows {max(migrations())}; install a newer one"
+    ):
         await PostgresSink(dsn).open()
     for sink in sinks:
         await sink.close()
 
 
 @looped
-async def test_tables_of_an_older_version_are_migrated_with_their_rows(
-    dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_tables_of_the_first_version_are_migrated_with_their_rows(dsn: str) -> None:
+    first = (
+        "signal, entity, window_start, window_end, domain, value, lo, hi, n, n_eff, authors, buzz, status, revision, "
+    )
+    first += "watermark, model, ontology, reasons, recorded_ms"
+    values = "'market.joy', 'ticker:OLD', 0, 60000, 'market', 0.5, NULL, 0.6, 9, 8, 7, 9, 'final', 0, 60000, 'm', 'o', "
+    values += "'{a}', 5"
+    with psycopg.connect(dsn) as connection:
+        connection.execute(postgres.VERSIONS)
+        connection.execute(migrations()[1][1].encode())
+        connection.execute("INSERT INTO affect_schema_version (version, name) VALUES (1, '0001_signals.sql')")
+        for table in ("signals", "signal_revisions"):
+            connection.execute(f"INSERT INTO {table} ({first}) VALUES ({values})".encode())
+    sink = PostgresSink(dsn)
+    assert await sink.open() == max(migrations())
+    fresh = row("ticker:NEW", capped=0.25, sampled=0.5, corrected=0.1, corrected_lo=0.05, corrected_hi=None)
+    await sink.write(published([fresh]))
+    await sink.close()
+    for table in ("signals", "signal_revisions", f"signals_as_of({2**60})", "signal_points"):
+        old, new = sorted(held(dsn, table), key=lambda r: r.entity, reverse=True)
+        assert new == fresh
+        assert (old.entity, old.value, old.reasons, old.capped, old.sampled) == ("ticker:OLD", 0.5, ("a",), 0.0, 1.0)
+        assert old.corrected is None
+
+
+@looped
+async def test_a_migration_keeps_the_rows_or_changes_nothing(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next version does not exist yet: the scripts are made up, the database and its rows are not."""
     rows, known = many(200), migrations()
     sink = PostgresSink(dsn)

@@ -95,5 +95,5 @@ def _refusals(zoo: Path) -> str:
     elif lacking:
         encoder = f"{BETTER} refused: {' and '.join(lacking)} not installed (pip install 'affectstream[onnx]')"
     else:
-        encoder = f"{BETTER} refused: a hundred times slower; ask for it by name"
+        encoder = f"{BETTER} refused: hundreds of times slower, ask for it by name"
     return f"tensorrt refused: no text model of that kind in the zoo; {encoder}"

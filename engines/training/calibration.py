@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +22,26 @@ def fit_head(spec: TaskSpec, logits: F64, truth: NDArray[np.float32]) -> tuple[H
     before, after = probabilities(raw, logits), probabilities(head, logits)
     if spec.kind == "multi":
         head = HeadSpec(spec.task, spec.kind, spec.labels, temperature, _thresholds(spec, after, truth))
+    head = msgspec.structs.replace(head, confusion=confusion(spec, after, truth))
     return head, calibration_error(spec, truth, before), calibration_error(spec, truth, after)
+
+
+def confusion(spec: TaskSpec, p: F64, truth: NDArray[np.float32]) -> tuple[tuple[float, ...], ...]:
+    """`HeadSpec.confusion` of calibrated probabilities, to 5 decimals.
+
+    For a class that never occurs on dev the mean of all rows stands in: it tells a corrector nothing, as it should.
+    """
+    if spec.kind == "single":
+        rows = [p[truth[:, k] > 0] for k in range(len(spec.labels))]
+    else:
+        rows = []
+        for k in range(len(spec.labels)):
+            known = truth[:, k] >= 0
+            absent, present = p[known & (truth[:, k] <= 0), k], p[known & (truth[:, k] > 0), k]
+            both = [part.mean() if len(part) else p[:, k].mean() for part in (absent, present)]
+            rows.append(np.array([both]))
+    means = [r.mean(axis=0) if len(r) else p.mean(axis=0) for r in rows]
+    return tuple(tuple(round(float(x), 5) for x in mean) for mean in means)
 
 
 def _thresholds(spec: TaskSpec, p: F64, truth: NDArray[np.float32]) -> tuple[float, ...]:

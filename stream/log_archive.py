@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
+from typing import TypeVar
 
 from operators.codec import Codec
 from operators.errors import Rejected
@@ -16,7 +17,19 @@ from stream.topics import SIGNALS
 
 log_ = logging.getLogger("affect.archive")
 
+T = TypeVar("T")
+
 READ_ROWS = 4_000
+
+
+async def _in_thread(act: Callable[..., T], *given: object) -> T:
+    """The result of `act` in a thread. Cancelled, it still waits for the thread, so that nothing is closed under it."""
+    task = asyncio.create_task(asyncio.to_thread(act, *given))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 class LogArchive:
@@ -40,17 +53,17 @@ class LogArchive:
                 if not records:
                     break
                 at = records[-1].offset + 1
-                yield await asyncio.to_thread(self._wanted, records, query)
+                yield await _in_thread(self._wanted, records, query)
 
     async def newest(self, query: RowQuery, latest_first: bool = False) -> AsyncIterator[list[PublishedRow]]:
         """See `Archive`."""
-        with closing(await asyncio.to_thread(NewestRows)) as rows:
+        with closing(await _in_thread(NewestRows)) as rows:
             async for batch in self.versions(query):
                 if batch:
-                    await asyncio.to_thread(rows.add, batch)
+                    await _in_thread(rows.add, batch)
                 yield []
             found = rows.batches(READ_ROWS, latest_first)
-            while batch := await asyncio.to_thread(next, found, []):
+            while batch := await _in_thread(next, found, []):
                 yield batch
 
     async def reach_ms(self) -> int | None:

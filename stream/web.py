@@ -112,7 +112,8 @@ class LiveServer:
         app = web.Application(middlewares=[self._guard.middleware], client_max_size=1024)
         app.on_response_prepare.append(_add_headers)
         app.add_routes([web.get(route.path, route.handler) for route in self.routes])
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+        # Cancelled when the other end goes: an event stream with nothing to send would not notice before its heartbeat.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, handler_cancellation=True)
         await runner.setup()
         try:
             await web.TCPSite(runner, self.host, self.port).start()

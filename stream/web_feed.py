@@ -7,7 +7,9 @@ byte for `send_timeout_s` is cut off. Neither is ever waited for by the others.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -21,6 +23,8 @@ log_ = logging.getLogger("affect.feed")
 SLOW = b"reader too slow; reconnect with last_id to go on"
 DEAF = b"this feed takes no messages; filters go into the address"
 CLOSE_S = 2.0
+SEND_BUFFER = 131_072
+"""Bytes the kernel holds for one reader (it doubles them). Left alone they become megabytes of stale rows."""
 FILTERS = (ENTITY, WINDOW, DOMAIN, LAST_ID)
 
 Send = Callable[[FeedEvent], Awaitable[None]]
@@ -76,6 +80,9 @@ class FeedRoutes:
         )
         self._open.add(reader)
         self._metrics.readers(len(self._open))
+        line = None if request.transport is None else request.transport.get_extra_info("socket")
+        if line is not None:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         return reader
 
     def _leave(self, reader: Subscription) -> None:
@@ -133,57 +140,58 @@ class FeedRoutes:
             await response.write(data)
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
-        socket = web.WebSocketResponse(heartbeat=self._heartbeat_s, max_msg_size=1_024, compress=False, timeout=CLOSE_S)
-        if not socket.can_prepare(request).ok:
+        ws = web.WebSocketResponse(heartbeat=self._heartbeat_s, max_msg_size=1_024, compress=False, timeout=CLOSE_S)
+        if not ws.can_prepare(request).ok:
             return error_answer(426, "/ws: expected a WebSocket handshake", {"Upgrade": "websocket"})
         reader = self._subscribe(request)
         if reader is None:
             return self._full(request)
         try:
-            await socket.prepare(request)
-            talk = asyncio.create_task(self._talk(reader, socket, request))
+            await ws.prepare(request)
+            talk = asyncio.create_task(self._talk(reader, ws, request))
             try:
-                await self._listen(socket)
+                await self._listen(ws)
             finally:
                 reader.close()  # ends `talk`, which says goodbye
                 await talk
-            if isinstance(socket.exception(), TimeoutError):  # no pong: it no longer reads
-                raise TimeoutError
-        except TimeoutError:
-            self._cut_off(request, "stalled")
         except ConnectionError:
             pass  # the reader left; there is nobody to tell
         finally:
+            if isinstance(ws.exception(), TimeoutError):  # no pong: it no longer reads
+                self._cut_off(request, "stalled")
             self._leave(reader)
-        return socket
+        return ws
 
-    async def _listen(self, socket: web.WebSocketResponse) -> None:
+    async def _listen(self, ws: web.WebSocketResponse) -> None:
         """Read until the other end is gone; pongs are taken in here."""
-        async for message in socket:
+        async for message in ws:
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                await self._goodbye(socket, WSCloseCode.UNSUPPORTED_DATA, DEAF)
+                with contextlib.suppress(TimeoutError):  # it reads nothing, either
+                    async with asyncio.timeout(self._send_timeout_s):
+                        await self._goodbye(ws, WSCloseCode.UNSUPPORTED_DATA, DEAF)
+                return
 
-    async def _talk(self, reader: Subscription, socket: web.WebSocketResponse, request: web.Request) -> None:
+    async def _talk(self, reader: Subscription, ws: web.WebSocketResponse, request: web.Request) -> None:
         """Send events until the reader ends, then say why it did."""
         why, words = WSCloseCode.GOING_AWAY, b""
         try:
             async for event in reader:
                 text = b'{"id":%d,"event":"%b","data":%b}' % (event.id, event.kind.encode(), event.data)
                 async with asyncio.timeout(self._send_timeout_s):
-                    await socket.send_str(text.decode())
+                    await ws.send_str(text.decode())
                 if event.kind == "dropped":
                     self._cut_off(request, "queue_full")
                     why, words = WSCloseCode.TRY_AGAIN_LATER, SLOW
-            await self._goodbye(socket, why, words)
+            async with asyncio.timeout(self._send_timeout_s):
+                await self._goodbye(ws, why, words)
         except TimeoutError:
             self._cut_off(request, "stalled")
         except ConnectionError:
             pass  # the reader left; there is nobody to tell
 
-    async def _goodbye(self, socket: web.WebSocketResponse, why: int, words: bytes) -> None:
-        if not socket.closed:
-            async with asyncio.timeout(self._send_timeout_s):
-                await socket.close(code=why, message=words)
+    async def _goodbye(self, ws: web.WebSocketResponse, why: int, words: bytes) -> None:
+        if not ws.closed:
+            await ws.close(code=why, message=words)
 
 
 def _last_id(request: web.Request) -> int | None:

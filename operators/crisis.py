@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from engines.base import EngineSpec
+from operators.correct import corrector
 from operators.domain import Derived, Domain, Sums, label_indexes
 from operators.records import I64, MICRO, PostBatch
 
@@ -60,7 +61,8 @@ def crisis(spec: EngineSpec) -> Domain:
         out[:, -1] = np.where(placed, 0, MICRO)
         return domain.contributions(out)
 
-    domain = Domain("crisis", ("disaster_message",), COLUMNS, SIGNALS, channels, derive, SQUARE_OF)
+    correct = corrector(spec.head("disaster_message"), [*NEEDS, *KINDS], 0)
+    domain = Domain("crisis", ("disaster_message",), COLUMNS, SIGNALS, channels, derive, SQUARE_OF, correct)
     return domain
 
 

@@ -81,6 +81,7 @@ class Domain:
         signals: names of the signals derived, e.g. `market.valence`.
         channels: posts -> int64 [n, len(columns)]; pure.
         derive: window totals -> values; pure.
+        correct: values -> the same with the model's confusions undone, NaN where that cannot be; None = not known.
         square_of: for each column behind the linear ones, the linear column it is the square of.
     """
 
@@ -91,6 +92,7 @@ class Domain:
     channels: Callable[[PostBatch], I64]
     derive: Callable[[Sums], Derived]
     square_of: tuple[int, ...] = ()
+    correct: Callable[[Derived], Derived] | None = None
 
     @property
     def linear(self) -> int:

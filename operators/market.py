@@ -10,6 +10,7 @@ import numpy as np
 
 from engines.base import EngineSpec
 from operators import interval
+from operators.correct import corrector
 from operators.domain import Derived, Domain, Sums, label_indexes
 from operators.records import F64, I64, PostBatch
 
@@ -53,7 +54,8 @@ def market(spec: EngineSpec) -> Domain:
         bull, bear = stance[:, bull_at], stance[:, bear_at]
         return domain.contributions(np.column_stack((emotion, bull, bear, valence, bull - bear)))
 
-    domain = Domain("market", ("emtract7", "bullbear3"), COLUMNS, SIGNALS, channels, derive, SQUARE_OF)
+    correct = corrector(spec.head("emtract7"), list(EMOTIONS.values()), 0)
+    domain = Domain("market", ("emtract7", "bullbear3"), COLUMNS, SIGNALS, channels, derive, SQUARE_OF, correct)
     return domain
 
 

@@ -11,7 +11,7 @@ from operators.cell_messages import read_message
 from operators.cells import Progress
 from operators.clock import BEGINNING, Lateness
 from operators.codec import Codec
-from operators.domain import Domain
+from operators.domain import Derived, Domain
 from operators.records import SignalRow, Status
 from operators.rolling import FOREVER, Rolling, SignalFrame
 from operators.window import WindowSpec
@@ -92,6 +92,7 @@ def frame_rows(frame: SignalFrame, parts: WindowParts) -> Iterator[SignalRow]:
     known = np.isfinite(value)
     enough = (frame.n_eff >= parts.minimum).tolist()
     values, los, his = value.tolist(), lo.tolist(), hi.tolist()
+    fixed = _corrected(parts.domain, frame.derived)
     columns = zip(
         frame.names,
         frame.n.tolist(),
@@ -134,7 +135,19 @@ def frame_rows(frame: SignalFrame, parts: WindowParts) -> Iterator[SignalRow]:
                 reasons=why,
                 capped=capped,
                 sampled=sampled,
+                corrected=fixed[0][k][s] if fixed and shown else None,
+                corrected_lo=fixed[1][k][s] if fixed and shown else None,
+                corrected_hi=fixed[2][k][s] if fixed and shown else None,
             )
+
+
+def _corrected(domain: Domain, derived: Derived) -> tuple[list[list[float | None]], ...]:
+    """Corrected value, lo and hi by entity and signal, None where there is none; empty where the domain has none."""
+    if domain.correct is None:
+        return ()
+    found = domain.correct(derived)
+    parts = (found.value, found.lo, found.hi)
+    return tuple(np.where(np.isfinite(part), part, None).tolist() for part in parts)
 
 
 def _defined(signal: str, entity: str) -> bool:

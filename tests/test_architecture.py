@@ -18,7 +18,7 @@ GROUND = {
     ),
     "operators": set(
         """
-        admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire clock domain errors
+        admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire clock correct domain errors
         evolution fingerprint gate gazetteer interval masking names ontology panes post_reader prewalk reasons
         records registry schema scores_wire sent signal_wire slots voices window
         """.split()
@@ -48,7 +48,7 @@ ROOF = {
     "stream": set(
         """
         registry_open archive_open exporting file_archive notebook replaying web_archive
-        alerting cli commands connect delivering following ingest live results runner scoring serve signals_app signals_serve sinking topology web windowing worker
+        agents alerting cli commands connect delivering following ingest live results runner scoring serve signals_app signals_serve sinking topology web windowing worker
         """.split()
     ),
 }

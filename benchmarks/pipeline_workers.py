@@ -169,7 +169,7 @@ def main() -> None:
     if args.profile is None:
         found = asyncio.run(work)
     else:
-        profile = cProfile.Profile()
+        profile = cProfile.Profile(time.thread_time)
         found = profile.runcall(asyncio.run, work)
         profile.dump_stats(args.profile)
     print(msgspec.json.encode(found).decode())

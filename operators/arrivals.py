@@ -120,7 +120,7 @@ class Arrival:
         self._future_limit_ms = future_limit_ms
         self._hashes: dict[str | None, int] = {}
         self._codes: dict[str | None, str] = {}
-        self._cleaned: dict[Tickers | None, Tickers] = {}
+        self._cleaned: dict[Tickers | None, Tickers | None] = {}
 
     def time_ms(self, created_at: int | float | str | None, arrived_ms: int) -> int:
         """Event time of a post, epoch milliseconds; its arrival time where it names none.
@@ -194,8 +194,8 @@ class Arrival:
             ids=sent.ids,
             texts=sent.texts,
             times_ms=times,
-            authors=np.array([h or 0 for h in hashes], np.uint64),
-            langs=[code or "" for code in recall(self._codes, langs, lambda tag: language_code(tag or ""))],
+            authors=np.array(hashes, np.uint64),
+            langs=recall(self._codes, langs, lambda tag: language_code(tag or "")),
             tickers=tickers,
             places=_stripped(sent.places),
             events=_stripped(sent.events),
@@ -206,7 +206,7 @@ class Arrival:
     def _tickers(self, given: list[Tickers | None]) -> list[Tickers | None]:
         """`clean_tickers` of each list. Only short lists are remembered: many long ones would fill memory."""
         if max(map(len, filter(None, given)), default=0) <= MAX_TICKERS:
-            return recall(self._cleaned, given, lambda names: clean_tickers(names or ()), 16_384)
+            return recall(self._cleaned, given, lambda names: None if names is None else clean_tickers(names), 16_384)
         return [None if names is None else clean_tickers(names) for names in given]
 
     def _times(self, given: list[int | float | str | None], arrived_ms: I64) -> I64:

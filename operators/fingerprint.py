@@ -29,7 +29,7 @@ MIN_CONTENT = 6
 """Fewer long words than this are too few to call two texts alike that differ in one of them."""
 LONG_WORD = 4
 
-_END = b"\x01"
+_END = "\x01"
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SPACE, _LETTER, _OTHER = 0, 1, 2
 
@@ -81,11 +81,15 @@ class Packed:
 
 def pack(strings: Sequence[str]) -> Packed:
     """Lay `strings` end to end as UTF-8. Lone surrogates pass, so that no decoded text can break it."""
-    parts = [s.encode("utf-8", "surrogatepass") for s in strings]
-    starts = np.zeros(len(parts) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)) + 1, out=starts[1:])
-    parts.append(b"")
-    return Packed(_END.join(parts), starts)
+    text = _END.join((*strings, ""))
+    starts = np.zeros(len(strings) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, strings), np.int64, len(strings)) + 1, out=starts[1:])
+    raw = text.encode("utf-8", "surrogatepass")
+    if len(raw) > len(text):
+        # Characters counted, bytes wanted: where each character begins.
+        firsts = np.flatnonzero((np.frombuffer(raw, np.uint8) & 0xC0) != 0x80)
+        starts = np.append(firsts, len(raw))[starts]
+    return Packed(raw, starts)
 
 
 def hash64(packed: Packed, salt: int = 0) -> U64:

@@ -78,16 +78,16 @@ def in_order(parts: Sequence[tuple[list[int], Sent]]) -> tuple[list[int], Sent]:
     return [rows[k] for k in order], Sent(*columns).take(order)
 
 
-def recall(known: dict[K, V], given: Sequence[K], make: Callable[[K], V], most: int = MEMORY) -> list[V | None]:
-    """`make` of each value, asked once for each it has not seen yet; None stays None.
+def recall(known: dict[K, V], given: Sequence[K], make: Callable[[K], V], most: int = MEMORY) -> list[V]:
+    """`make` of each value, asked only for values that are not in `known`, where they are then kept.
 
-    `known` keeps what was asked, so values must be short where outsiders choose them.
+    Values that outsiders choose must be short, for `most` of them are kept; beyond it `known` starts anew.
     """
-    found = list(map(known.get, given))
-    if None in found:
-        for k, value in enumerate(given):
-            if found[k] is None and value is not None:
-                if len(known) >= most:
-                    known.clear()
-                found[k] = known[value] = make(value)
-    return found
+    try:
+        return [known[value] for value in given]
+    except KeyError:
+        if len(known) >= most:
+            known.clear()
+        for value in set(given).difference(known):
+            known[value] = make(value)
+        return [known[value] for value in given]

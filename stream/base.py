@@ -10,9 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+import msgspec
 
-class Record(NamedTuple):
-    """One message as the log holds it. `timestamp_ms`: append time (or what the producer gave), epoch milliseconds."""
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One message as the log holds it. `timestamp_ms`: append time (or what the producer gave), epoch milliseconds.
+
+    A struct and no tuple: there is one for every message read, and it is made in a quarter of the time.
+    """
 
     offset: int
     key: bytes | None

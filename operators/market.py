@@ -12,7 +12,7 @@ from engines.base import EngineSpec
 from operators import interval
 from operators.correct import corrector
 from operators.domain import Derived, Domain, Sums, label_indexes
-from operators.records import F64, I64, PostBatch
+from operators.records import F64, I64, MICRO, PostBatch
 
 EMOTIONS = {
     "neutral": "neutral",
@@ -119,7 +119,7 @@ def _disagreement(sums: Sums) -> Triple:
 
 
 def _buzz(sums: Sums) -> Triple:
-    """ln(1 + n), n = posts of the window, with the Poisson interval of n."""
-    n = sums.n.astype(np.float64)
+    """ln(1 + weighted posts), with their Poisson interval; a bot's ten thousand posts are not ten thousand voices."""
+    n = sums.weight / MICRO
     half = interval.Z95 * np.sqrt(n)
     return np.log1p(n), np.log1p(np.maximum(n - half, 0.0)), np.log1p(n + half)

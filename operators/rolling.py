@@ -19,7 +19,7 @@ from operators.clock import BEGINNING, Lateness
 from operators.domain import Derived, Domain, Sums
 from operators.names import WHOLE, Names
 from operators.panes import KEEP_AUTHORS
-from operators.records import F64, I32, I64, Bools
+from operators.records import F64, I32, I64, MICRO, Bools
 from operators.slots import SlotLevel
 from operators.voices import CAP, LEADING, Crowd, Totals, Voices, crowd, fold_like, group_voices, hush, loud, no_voices
 from operators.window import WindowSpec
@@ -36,8 +36,8 @@ class SignalFrame:
     """All signals of one window for some entities, as columns (k entities, s signals).
 
     `value`, `lo`, `hi`: float64 [k, s], NaN = not defined for that entity. `revision`: int64 [k]. `capped`,
-    `sampled`: float64 [k], shares of the weight taken from loud authors and of the posts that was scored. `closed`: the
-    watermark has passed the window's end.
+    `sampled`: float64 [k], shares of the weight taken from loud authors and of the posts that was scored. `buzz`:
+    float64 [k], weighted posts. `closed`: the watermark has passed the window's end.
     """
 
     window: WindowSpec
@@ -49,6 +49,7 @@ class SignalFrame:
     revision: I64
     capped: F64
     sampled: F64
+    buzz: F64
     derived: Derived
     closed: bool
     watermark_ms: int
@@ -237,6 +238,7 @@ class Rolling:
             revision=self._revision(ids, end - window.size_ms, end),
             capped=np.where(weight > 0, 1 - people.weight / np.maximum(weight, 1), 0.0),
             sampled=values[:, SCORED] / n,
+            buzz=people.weight / MICRO,
             derived=self._domain.derive(sums),
             closed=end <= self._watermark,
             watermark_ms=min(self._watermark, end),

@@ -101,10 +101,11 @@ def frame_rows(frame: SignalFrame, parts: WindowParts) -> Iterator[SignalRow]:
         frame.revision.tolist(),
         frame.capped.tolist(),
         frame.sampled.tolist(),
+        frame.buzz.tolist(),
         strict=True,
     )
     watermark = frame.watermark_ms if frame.watermark_ms > BEGINNING else start
-    for k, (entity, n, n_eff, authors, revision, capped, sampled) in enumerate(columns):
+    for k, (entity, n, n_eff, authors, revision, capped, sampled, buzz) in enumerate(columns):
         status: Status = "provisional" if not frame.closed else "revised" if revision else "final"
         reasons = () if enough[k] else (f"n_eff {n_eff:.4g} below the minimum {parts.minimum:g}",)
         for s, signal in enumerate(parts.domain.signals):
@@ -126,7 +127,7 @@ def frame_rows(frame: SignalFrame, parts: WindowParts) -> Iterator[SignalRow]:
                 n=n,
                 n_eff=n_eff,
                 authors=authors,
-                buzz=float(n),
+                buzz=buzz,
                 status=status,
                 revision=revision,
                 watermark=watermark,

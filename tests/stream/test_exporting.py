@@ -172,8 +172,8 @@ def test_memory_does_not_grow_with_the_rows(name: str, monkeypatch: pytest.Monke
 
     tracemalloc.start()
     try:
-        assert run(work()) > (3_000_000 if name != "parquet" else 10_000)
-        assert tracemalloc.get_traced_memory()[1] < 2_500_000
+        assert run(work()) > (2_200_000 if name != "parquet" else 10_000)
+        assert tracemalloc.get_traced_memory()[1] < 1_900_000
     finally:
         tracemalloc.stop()
 

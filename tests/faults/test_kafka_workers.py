@@ -1,0 +1,218 @@
+"""Real `affect` processes on a real Kafka: workers and brokers die, stop and come back, and no number changes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka_engine import Engine, Flow, Process, Result, Rows, differences, in_memory
+from rough_file import Rough, write_rough
+
+from stream.base import Output
+from stream.config import INPUT_TOPICS
+from stream.ingest import IngestPlan, prepare
+from stream.system_clock import SystemClock
+
+pytestmark = [pytest.mark.faults, pytest.mark.broker, pytest.mark.timeout(600)]
+PARTITIONS = 5
+SEED = 20_261_124
+
+
+@pytest.fixture(scope="module")
+def _broker(new_cluster: Any) -> Iterator[Any]:
+    with new_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def broker(_broker: Any) -> Any:
+    """One broker for all of these tests; up again where the test before left it down."""
+    node = _broker.nodes[0]
+    if node.process.poll() is not None:
+        node.start()
+    node.wait(30.0)
+    return _broker
+
+
+def posts_of(
+    path: Path, domain: str = "market", partitions: int = PARTITIONS, rank_s: float | None = None
+) -> list[Output]:
+    """The lines of a file as `affect replay` would put them on the topic."""
+    rank_ms = None if rank_s is None else rank_s * 1000
+    plan = IngestPlan(path, INPUT_TOPICS[domain], partitions, rank_ms, b"key", SystemClock().now_ms())
+    with path.open("rb") as lines:
+        return [output for _, output in prepare(iter(lines), plan, 0, 0)]
+
+
+class Case:
+    """Rough posts (27 % out of order, 2 % twice, 1 % broken) and the rows they must make."""
+
+    def __init__(self, folder: Path, posts: int) -> None:
+        self.rough: Rough = write_rough(folder / "posts.jsonl", posts)
+        self.outputs = posts_of(self.rough.path)
+        self.want: Rows = in_memory("market", PARTITIONS, self.outputs)
+        assert len(self.want) > 500
+
+    def check(self, result: Result) -> None:
+        """Every row equal, every post accounted for, the dead letters exactly the broken lines."""
+        rough, sums = self.rough, result.sums
+        assert differences(result.rows, self.want) == []
+        assert sums.conserved
+        assert (sums.consumed, sums.late, sums.rejected) == (rough.lines, 0, rough.broken)
+        assert (sums.applied, sums.duplicate) == (rough.posts, rough.repeats)
+        assert result.late == 0
+        assert len(result.dead) == rough.broken
+        assert result.status["provisional"] < len(result.rows) / 2
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case(tmp_path_factory.mktemp("rough"), 6_000)
+
+
+def run(test: Coroutine[None, None, None]) -> None:
+    asyncio.run(test)
+
+
+def test_30_kills_of_workers_change_no_number(broker: Any, case: Case, tmp_path: Path) -> None:
+    """Three workers, two of them static members. Each kill comes at a random moment after some progress."""
+    rng = random.Random(SEED)
+    kills = 30
+
+    async def scene() -> None:
+        async with Engine(broker.bootstrap, tmp_path, "market", PARTITIONS) as engine:
+            await engine.ensure()
+            statics = ["one", "two", ""]
+            workers = [engine.worker(f"w{k}", name) for k, name in enumerate(statics)]
+            part = len(case.outputs) // (kills + 1)
+            for turn in range(kills):
+                at = await engine.consumed()
+                await engine.append(case.outputs[turn * part : (turn + 1) * part])
+                await engine.has_consumed(at + rng.randrange(1, part))
+                await asyncio.sleep(rng.choice((0.0, rng.uniform(0.0, 0.05), rng.uniform(0.0, 0.5))))
+                k = rng.randrange(3)
+                workers[k].kill()
+                workers[k] = engine.worker(f"w{k}", statics[k])
+            await engine.append(case.outputs[kills * part :])
+            case.check(await engine.result())
+            assert sum(process.process.returncode == -signal.SIGKILL for process in engine.processes) == kills
+
+    run(scene())
+
+
+def test_workers_that_come_and_go_while_posts_flow_change_no_number(broker: Any, case: Case, tmp_path: Path) -> None:
+    """One worker, then three, then one other: partitions are handed over four times."""
+
+    async def scene() -> None:
+        async with Engine(broker.bootstrap, tmp_path, "market", PARTITIONS) as engine:
+            await engine.ensure()
+            flow = Flow(engine, case.outputs, 500)
+            first = engine.worker("a")
+            await engine.has_consumed(flow.to(0.2) // 2)
+            second, third = engine.worker("b"), engine.worker("c")
+            flow.to(0.4)
+            await said("partitions [", second, third)
+            await engine.has_consumed(flow.to(0.6) - 300)
+            flow.to(0.8)
+            await asyncio.to_thread(first.stop)
+            await engine.has_consumed(flow.to(0.9) - 300)
+            await asyncio.to_thread(second.stop)
+            await flow.end()
+            case.check(await engine.result())
+            await asyncio.to_thread(third.stop)
+
+    run(scene())
+
+
+async def said(words: str, *processes: Process) -> None:
+    """Wait until each of them has said `words`."""
+    deadline = time.monotonic() + 60
+    while not all(words in process.words() for process in processes):
+        assert time.monotonic() < deadline, [process.words()[-2000:] for process in processes]
+        await asyncio.sleep(0.1)
+
+
+def test_a_zombie_is_fenced_and_changes_no_number(broker: Any, case: Case, tmp_path: Path) -> None:
+    """A worker stopped past its session; another takes over; it wakes up, is fenced, and later finishes the work."""
+
+    async def scene() -> None:
+        async with Engine(broker.bootstrap, tmp_path, "market", PARTITIONS) as engine:
+            await engine.ensure()
+            flow = Flow(engine, case.outputs, 1_000)
+            zombie = engine.worker("zombie")
+            await engine.has_consumed(flow.to(0.2) // 2)
+            other = engine.worker("other")
+            flow.to(0.3)
+            await said("partitions [", other)
+            await engine.has_consumed(flow.to(0.5) - 500)
+            zombie.send(signal.SIGSTOP)
+            await engine.has_consumed(flow.to(0.7))  # by the other alone: the broker has given up on the zombie
+            zombie.send(signal.SIGCONT)
+            await flow.end()
+            case.check(await engine.result())
+            assert zombie.lives
+            other.kill()
+            await engine.append(case.outputs[:1])  # seen before: shows that the zombie is a worker again
+            await engine.has_consumed(len(case.outputs) + 1)
+
+    run(scene())
+
+
+def test_a_broker_that_is_down_at_start_and_killed_twice_changes_no_number(
+    broker: Any, case: Case, tmp_path: Path
+) -> None:
+    """Nothing ends; each worker says once that the broker is away and once that it is back, each time."""
+
+    async def scene() -> None:
+        node = broker.nodes[0]
+        async with Engine(broker.bootstrap, tmp_path, "market", PARTITIONS) as engine:
+            await engine.ensure()
+            await asyncio.to_thread(node.kill)
+            workers = [engine.worker("a"), engine.worker("b")]
+            await said("retrying", *workers)
+            await restart(node)
+            await said("works again", *workers)
+            flow = Flow(engine, case.outputs, 500)
+            for share in (0.2, 0.5):
+                await engine.has_consumed(flow.to(share) // 2)
+                await asyncio.to_thread(node.kill)
+                await asyncio.sleep(1.0)
+                await restart(node)
+            await flow.end()
+            case.check(await engine.result())
+            assert all(worker.lives for worker in workers)
+
+    run(scene())
+
+
+async def restart(node: Any) -> None:
+    node.start()
+    await asyncio.to_thread(node.wait, 60.0)
+
+
+def test_leaders_killed_in_a_cluster_of_three_change_no_number(new_cluster: Any, case: Case, tmp_path: Path) -> None:
+    """Replication 3, two in-sync replicas asked for; the leader of the first partition dies twice, posts flow on."""
+
+    async def scene(cluster: Any) -> None:
+        async with Engine(cluster.bootstrap, tmp_path, "market", PARTITIONS, session_s=4) as engine:
+            await engine.ensure()
+            workers = [engine.worker("a"), engine.worker("b")]
+            flow = Flow(engine, case.outputs, 500)
+            for share in (0.3, 0.6):
+                await engine.has_consumed(flow.to(share) // 2)
+                leader = cluster.nodes[await engine.log._wire.leader(f"{engine.prefix}{engine.config.topic}", 0) - 1]
+                await asyncio.to_thread(leader.kill)
+                await engine.has_consumed(flow.to(share + 0.1))  # two of three go on
+                await restart(leader)
+            await flow.end()
+            case.check(await engine.result())
+            assert all(worker.lives for worker in workers)
+
+    with new_cluster(brokers=3) as cluster:
+        run(scene(cluster))

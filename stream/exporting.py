@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 from engines.errors import MissingExtra
 from stream.archive_base import Archive, RowQuery
-from stream.errors import StreamError
 from stream.export_base import Csv, JsonLines, RowFormat
+from stream.whole_file import whole_file
 
 FORMATS: Final = ("csv", "jsonl", "parquet")
 
@@ -59,16 +58,7 @@ class Export:
         Raises:
             StreamError: the folder cannot be written to, or is full; `path` is as it was.
         """
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as out:
-                async for data in self.parts():
-                    out.write(data)
-                out.flush()
-                os.fsync(out.fileno())
-            part.replace(path)
-        except OSError as error:
-            raise StreamError(f"{path}: cannot be written: {error.strerror or error}") from error
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(path) as out:
+            async for data in self.parts():
+                out.write(data)
         return self.rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import msgspec
 from operators.codec import Codec
 from operators.records import SignalRow
 from stream.base import Log
-from stream.errors import StreamError
 from stream.topics import SIGNALS
+from stream.whole_file import whole_file
 
 Key = tuple[str, str, int, int]
 
@@ -54,23 +53,14 @@ class FinalRows:
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> int:
-    """Write lines to `path` whole or not at all (temporary file, fsync, rename). Returns how many.
+    """Write lines to `path` whole or not at all, see `whole_file`. Returns how many.
 
     Raises:
         StreamError: the folder cannot be written to, or is full; `path` is as it was.
     """
     count = 0
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as out:
-            for line in lines:
-                out.write(line + b"\n")
-                count += 1
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise StreamError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as out:
+        for line in lines:
+            out.write(line + b"\n")
+            count += 1
     return count

@@ -26,6 +26,7 @@ from stream.batches import Batch, batches, checksum, pack, state_checksum, unpac
 from stream.errors import LogError, LogUnavailable
 from stream.group_lock import GroupLock
 from stream.groups import Groups
+from stream.same_file import SameFile
 from stream.sqlite_errors import BUSY, translated
 from stream.system_clock import SystemClock
 from stream.topic_rules import MAX_PARTITIONS, check_specs, trim_due, unknown_topic
@@ -68,8 +69,8 @@ class SqliteLog:
     ) -> None:
         self.path = os.path.abspath(path)
         self._clock: Clock = SystemClock() if clock is None else clock
-        self._writer = _Door(self.path, synchronous, busy_timeout_s)
-        self._reader = _Door(self.path, synchronous, busy_timeout_s)
+        file = SameFile(self.path)
+        self._writer, self._reader = (_Door(file, synchronous, busy_timeout_s) for _ in range(2))
         self._cache: OrderedDict[int, list[Record]] = OrderedDict()
         self._trimmed_ms: dict[str, int] = {}
         self._lock = GroupLock(self.path)
@@ -172,10 +173,10 @@ class _Door:
 
     _opening = threading.Lock()
 
-    def __init__(self, path: str, synchronous: Synchronous, busy_timeout_s: float) -> None:
+    def __init__(self, file: SameFile, synchronous: Synchronous, busy_timeout_s: float) -> None:
         if synchronous not in ("FULL", "NORMAL"):
-            raise LogError(f"{path}: synchronous: expected FULL or NORMAL, got {synchronous!r}")
-        self._path = path
+            raise LogError(f"{file.path}: synchronous: expected FULL or NORMAL, got {synchronous!r}")
+        self._file, self._path = file, file.path
         self._synchronous = synchronous
         self._busy_timeout_s = busy_timeout_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="affect-sqlite")
@@ -201,6 +202,7 @@ class _Door:
 
     def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
+            self._file.check()
             if self._db is None:
                 self._db = self._open()
             return work(self._db)

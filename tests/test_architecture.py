@@ -18,8 +18,8 @@ GROUND = {
     ),
     "operators": set(
         """
-        admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire clock correct domain errors
-        evolution fingerprint gate gazetteer interval masking names ontology panes post_reader prewalk reasons
+        admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire clock correct
+        domain errors evolution fingerprint gate gazetteer interval masking names ontology panes post_reader prewalk reasons
         records registry schema scores_wire sent signal_wire slots voices window
         """.split()
     ),
@@ -30,7 +30,7 @@ GROUND = {
         answers api_description moments signal_duties web_ask web_feed web_guard web_read
         kafka_members kafka_offsets kafka_reader kafka_state kafka_topics kafka_wire kafka_writer
         assets base batches config crisis_phrases errors feed group_lock groups history in_flight metrics
-        phrases sqlite_errors sqlite_schema system_clock topic_rules topics wakeups wordings
+        phrases same_file sqlite_errors sqlite_schema system_clock topic_rules topics wakeups whole_file wordings
         """.split()
     ),
 }
@@ -48,7 +48,8 @@ ROOF = {
     "stream": set(
         """
         registry_open archive_open exporting file_archive notebook replaying web_archive
-        agents alerting cli commands connect delivering following ingest live results runner scoring serve signals_app signals_serve sinking topology web windowing worker
+        agents alerting cli commands connect delivering following ingest live results runner scoring serve
+        signals_app signals_serve sinking topology web windowing worker
         """.split()
     ),
 }
@@ -57,7 +58,8 @@ DOORS = {
     "aiohttp": {"stream/web", "stream/webhook.py"},
     "aiokafka": {"stream/kafka"},
     "sqlite3": {
-        "stream/newest_rows.py", "stream/sqlite_log.py", "stream/sqlite_errors.py", "stream/sqlite_schema.py", "stream/commands/doctor.py",
+        "stream/newest_rows.py", "stream/sqlite_log.py", "stream/sqlite_errors.py", "stream/sqlite_schema.py",
+        "stream/commands/doctor.py",
     },
     "prometheus_client": {"stream/metrics.py"},
     "psycopg": {"stream/postgres.py", "stream/postgres_archive.py"},

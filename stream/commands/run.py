@@ -83,6 +83,8 @@ def run_replay(args: argparse.Namespace) -> int:
         raise UsageError(f"--out {out}: the folder {out.absolute().parent} does not exist")
     if out.is_dir():
         raise UsageError(f"--out {out}: expected a file, got a folder")
+    if args.input is not None and out.exists() and Path(args.input).exists() and out.samefile(args.input):
+        raise UsageError(f"--out {out}: expected another file than the posts that are read, got the same one")
     config = replay_config(
         args.domain,
         log=args.log,

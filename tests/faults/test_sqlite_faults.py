@@ -182,6 +182,40 @@ def test_damaged_bytes_are_found_and_named_wherever_they_lie(tmp_path: Path) -> 
     assert len(found) > 120
 
 
+def test_a_file_deleted_while_in_use_is_unavailable_until_it_is_put_back(tmp_path: Path) -> None:
+    path, aside = tmp_path / "log.db", tmp_path / "aside.db"
+
+    async def test(log: SqliteLog) -> None:
+        await log.ensure([TopicSpec("t")])
+        await log.commit(counted(1))
+        path.rename(aside)
+        for _ in range(2):
+            with pytest.raises(LogUnavailable, match="deleted or moved while in use"):
+                await log.commit(counted(2))
+            with pytest.raises(LogUnavailable, match="deleted or moved while in use"):
+                await log.read("t", 0, 0, 10)
+        assert not path.exists()  # no second log was begun in its place
+        aside.rename(path)
+        await log.commit(counted(2))
+        assert await count_of(log) == 2
+
+    on(path, test)
+
+
+def test_another_file_put_there_while_in_use_is_no_log_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+
+    async def test(log: SqliteLog) -> None:
+        await log.ensure([TopicSpec("t")])
+        await log.commit(counted(1))
+        path.rename(tmp_path / "aside.db")
+        path.write_bytes(b"")
+        with pytest.raises(LogCorrupt, match="another file was put there"):
+            await log.commit(counted(2))
+
+    on(path, test)
+
+
 def test_a_truncated_file_is_corrupt(tmp_path: Path) -> None:
     async def made(log: SqliteLog) -> None:
         await log.ensure([TopicSpec("t")])

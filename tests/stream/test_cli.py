@@ -110,6 +110,16 @@ def test_wrong_use_is_one_line_and_exit_2(name: str, tmp_path: Path, capsys: pyt
     assert "Traceback" not in told.err
 
 
+def test_a_replay_never_writes_over_the_posts_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    posts = posts_file(tmp_path / "posts.jsonl", 3)
+    before = posts.read_bytes()
+    (tmp_path / "link.jsonl").symlink_to(posts)
+    for out in ("posts.jsonl", "link.jsonl"):
+        assert affect("replay", "posts.jsonl", "--domain", "market", "--out", out, "--engine", "stub") == 2
+        assert "the same one" in capsys.readouterr().err
+    assert posts.read_bytes() == before
+
+
 def test_from_the_shell_too(tmp_path: Path) -> None:
     """As a process: the same line, nothing of Python's, exit 2; a reader that leaves early is no failure."""
     done = subprocess.run([sys.executable, "-m", "stream.cli", "replya"], capture_output=True, text=True, check=False)

@@ -12,25 +12,20 @@ from operators.names import Names
 from operators.records import I32, I64, MICRO, U64, PostBatch
 from operators.voices import LEADING, Voices, VoiceTable
 
-KEEP_AUTHORS = 1024
+KEEP_AUTHORS = 4096
 """Known authors kept per entity and pane, slot or window: counts are exact up to here, estimated beyond."""
-
-
-NEAR_WEIGHT = MICRO // 4
-"""Weight of a near-duplicate by a known author: chance likeness and a campaign's variants look the same."""
 
 
 def weights(batch: PostBatch) -> I64:
     """Weight of each post in millionths, int64 [n].
 
     A text that repeats another one adds nothing to what is felt, so a ring of accounts that copy each other weighs as
-    one: no weight for a repost, a quarter for a near-duplicate, both by known authors only. Posts without an author
-    are taken as they are. Where posts were sampled, the inverse of the chance comes on top.
+    one: no weight for a repost or near-duplicate by a known author. Posts without an author are taken as they are.
+    Where posts were sampled, the inverse of the chance comes on top.
     """
     known = batch.authors != 0
     out = np.full(len(batch), MICRO, np.int64)
-    out[known & batch.near] = NEAR_WEIGHT
-    out[known & batch.reposts] = 0
+    out[known & (batch.near | batch.reposts)] = 0
     return out * batch.inverse // MICRO if len(batch.inverse) else out
 
 

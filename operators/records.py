@@ -114,10 +114,10 @@ class SignalRow(msgspec.Struct, frozen=True, kw_only=True):
     window (= `window_end` once final). `revision` = number of late posts the window took in; of two rows for the same
     window the one with the higher `(revision, n)` is newer.
 
-    `buzz` = weighted posts (n where every post counts in full). `capped` = share of the posts' weight taken from authors
-    who posted too often to count in full; `sampled` = share of the posts that was scored (below 1 under overload, the
-    others weigh more). `corrected`, `corrected_lo`, `corrected_hi`: the share with the model's known confusions undone;
-    None where they are not known.
+    `buzz` = weighted posts (n where every post counts in full). `capped` = share of the weight taken from authors who
+    posted often; `sampled` = share of the posts that was scored (below 1 under overload, the others weigh more).
+    `corrected`, `corrected_lo`, `corrected_hi`: the share with the model's known confusions undone; None where they are
+    not known.
     """
 
     signal: str

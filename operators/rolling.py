@@ -21,7 +21,19 @@ from operators.names import WHOLE, Names
 from operators.panes import KEEP_AUTHORS
 from operators.records import F64, I32, I64, MICRO, Bools
 from operators.slots import SlotLevel
-from operators.voices import CAP, LEADING, Crowd, Totals, Voices, crowd, fold_like, group_voices, hush, loud, no_voices
+from operators.voices import (
+    LEADING,
+    Crowd,
+    Totals,
+    Voices,
+    crowd,
+    fade_after,
+    fold_like,
+    group_voices,
+    hush,
+    loud,
+    no_voices,
+)
 from operators.window import WindowSpec
 
 FOREVER = 2**62
@@ -62,7 +74,7 @@ class Rolling:
         domain: gives columns and values.
         windows: sizes and hops.
         lateness: how long panes may still change.
-        keep_authors: bound of the author sample. cap: posts of one author that count in full in one window.
+        keep_authors: bound of the author sample.
     """
 
     def __init__(
@@ -71,13 +83,11 @@ class Rolling:
         windows: Sequence[WindowSpec],
         lateness: Lateness,
         keep_authors: int = KEEP_AUTHORS,
-        cap: int = CAP,
     ) -> None:
         self._domain = domain
         self._windows = tuple(windows)
         self._lateness = lateness
         self._keep = keep_authors
-        self._cap = cap
         width = len(domain.columns) + len(FIXED)
         self._levels = {w.hop_ms: SlotLevel(w.hop_ms, width, domain.linear, keep_authors) for w in windows}
         self._names = Names()
@@ -248,7 +258,7 @@ class Rolling:
         """Entities of a window, their sums, and who spoke, with the loud hushed."""
         level, slots = self._levels[window.hop_ms], window.slots_of_window(end)
         ids, values, counts = level.window(slots, wanted)
-        keys, factor = loud(counts, self._keep, self._cap)
+        keys, factor = loud(counts, self._keep, fade_after(window.size_ms))
         told = level.repeated(slots) if len(keys) else []
         parts = [hush(fold_like(part, counts, self._keep), keys, factor) for part in told]
         removed = group_voices(parts, 2**31) if parts else no_voices(LEADING + self._domain.linear)

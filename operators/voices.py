@@ -14,15 +14,16 @@ import numpy as np
 
 from operators.records import F64, I32, I64, MICRO, U64, Bools
 
-BUCKETS = 1024
+BUCKETS = 4096
 TOP = 2**64 - BUCKETS
 """Hashes from here on name buckets; they sort behind every author."""
 
 LEADING = 2
 """Columns every row of sums starts with: posts, weight in millionths. The domain's linear columns follow."""
 
-CAP = 2
-"""Posts of one author that count in full in one window; with more the author's whole weight falls as cap^2 / posts."""
+FADES = ((300_000, 4), (3_600_000, 8))
+"""Posts of one author after which the voice fades, for windows up to so many milliseconds; `FADE` for longer ones."""
+FADE = 24
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -162,38 +163,43 @@ class Totals(NamedTuple):
     weight: I64
 
 
-def loud(counts: Voices, keep: int, cap: int = CAP) -> tuple[U64, F64]:
-    """The pairs that spoke too often: keys (uint64, sorted) and the factor on their weight, in (0, 1).
+def fade_after(size_ms: int) -> int:
+    """Posts of one author in a window of `size_ms` after which the voice fades."""
+    return next((posts for longest, posts in FADES if size_ms <= longest), FADE)
 
-    A redescending influence (Hampel 1974): up to `cap` posts count in full, then the author's weight is
-    `cap^2 / posts`, so ten thousand posts weigh less than one. A bucket is loud where it holds far more posts than
-    buckets do; it is then brought down to about the usual.
+
+def loud(counts: Voices, keep: int, fade: int) -> tuple[U64, F64]:
+    """The pairs with more than one post: keys (uint64, sorted) and the factor on each post's weight, in (0, 1).
+
+    One author, one voice: the posts of an author weigh one together. Beyond `fade` posts, more than people write in
+    such a window, the voice fades as (fade / posts)^4, a redescending influence (Hampel 1974): a bot's ten thousand
+    posts weigh next to nothing, and so do those of fifty accounts. A bucket weighs as many voices as it has authors;
+    one that holds far more posts than buckets do fades likewise.
     """
-    posts = counts.sums[:, 0]
+    posts = counts.sums[:, 0].astype(np.float64)
+    factor = 1 / np.maximum(posts, 1.0) * np.minimum(fade / np.maximum(posts, 1.0), 1.0) ** 4
     bucket = counts.hashes >= TOP
-    limit = np.full(len(posts), float(cap))
-    usual = limit
     if bucket.any():
-        _, usual_of, at = _buckets(counts, keep, cap)
-        usual = np.where(bucket, np.maximum(usual_of[at], 1.0), limit)
-        limit = np.where(bucket, 2 * usual + 4 * np.sqrt(usual) + cap, limit)
-    over = posts > limit
-    keys, factor = counts.take(over).keys(), (usual[over] / posts[over]) ** 2
+        each, usual = _buckets(counts, keep, fade)
+        limit = 2 * usual + 4 * np.sqrt(usual * each) + fade
+        faded = np.where(posts > limit, np.maximum(usual, 1.0) / posts, 1.0) ** 4
+        factor = np.where(bucket, faded / each, factor)
+    over = factor < 1
+    keys, factor = counts.take(over).keys(), factor[over]
     order = np.argsort(keys)
     return keys[order], factor[order]
 
 
-def _buckets(counts: Voices, keep: int, cap: int) -> tuple[I32, F64, I64]:
-    """Entities, the posts a bucket of each usually holds, and the entity's position for every row."""
+def _buckets(counts: Voices, keep: int, fade: int) -> tuple[F64, F64]:
+    """Posts an author of the row's entity writes, and posts a bucket of it holds, as the sample has it (>= 1, >= 0)."""
     ids, at = np.unique(counts.ids, return_inverse=True)
     single = counts.hashes < TOP
     own = at[single]
-    distinct = np.bincount(own, minlength=len(ids)).astype(np.float64)
-    typical = np.bincount(own, weights=np.minimum(counts.sums[single, 0], cap), minlength=len(ids))
-    share = _share(own, counts.hashes[single], len(ids))
-    rest = np.maximum((keep - 1) / share - keep, 0.0)
-    usual: F64 = typical / np.maximum(distinct, 1.0) * rest / BUCKETS
-    return ids, usual, at
+    distinct = np.maximum(np.bincount(own, minlength=len(ids)), 1)
+    each = np.bincount(own, weights=np.minimum(counts.sums[single, 0], fade), minlength=len(ids)) / distinct
+    each = np.maximum(each, 1.0)
+    rest = np.maximum((keep - 1) / _share(own, counts.hashes[single], len(ids)) - keep, 0.0)
+    return each[at], (each * rest / BUCKETS)[at]
 
 
 def _share(at: I64, hashes: U64, k: int) -> F64:

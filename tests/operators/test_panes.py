@@ -126,16 +126,16 @@ def test_posts_without_links_count_nowhere() -> None:
     assert store.drain(0) == []
 
 
-def test_a_copy_by_a_known_author_weighs_less_and_still_counts() -> None:
+def test_a_copy_by_a_known_author_weighs_nothing_and_still_counts() -> None:
     """Posts: fresh, repost, near-duplicate, repost of nobody known."""
     batch = batch_of(["a", "b", "c", "d"], authors=[1, 2, 3, 0], links=[(k, "all:*") for k in range(4)])
     batch = replace(batch, reposts=np.array([False, True, False, True]), near=np.array([False, True, True, True]))
-    assert weights(batch).tolist() == [M, 0, M // 4, M]
+    assert weights(batch).tolist() == [M, 0, 0, M]
     store = PaneStore(0, ONE, LATENESS)
     store.fold(batch, np.full((4, 1), 400_000, np.int64), NO_MARK)
     (block,) = store.drain(3)
-    assert block.values.tolist() == [[4, 1, 3, 4, 2_250_000, M, 900_000]]
-    assert block.voices.sums.tolist() == [[1, M, 400_000], [1, 0, 0], [1, M // 4, 100_000]]
+    assert block.values.tolist() == [[4, 1, 3, 4, 2 * M, M, 800_000]]
+    assert block.voices.sums.tolist() == [[1, M, 400_000], [1, 0, 0], [1, 0, 0]]
 
 
 def test_a_post_that_was_sampled_stands_for_those_that_were_not() -> None:

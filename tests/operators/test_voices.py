@@ -75,7 +75,7 @@ def test_what_is_taken_back_is_gone(before: Pairs, more: Pairs, keep: int) -> No
 def people(posts: Voices, n: list[int], unknown: list[int], keep: int = 100) -> Crowd:
     held = group_voices([posts], keep)
     counts = Voices(held.ids, held.hashes, held.sums[:, :2])
-    keys, factor = loud(counts, keep)
+    keys, factor = loud(counts, keep, 4)
     removed = group_voices([hush(fold_like(held, counts, keep), keys, factor)], 2**31) if len(keys) else no_voices(3)
     size, none = np.array(n, np.int64), np.array(unknown, np.int64)
     totals = Totals(np.arange(len(n), dtype=np.int32), size, none, none * MICRO, size * MICRO)
@@ -86,8 +86,8 @@ def test_crowd_by_hand() -> None:
     """Entity 0: authors with 4, 2, 1 posts and 3 unknown. Entity 1: unknown only. Entity 2: one author, 5 posts."""
     got = people(said([(0, 7)] * 4 + [(0, 8)] * 2 + [(0, 9)] + [(2, 7)] * 5 + [(9, 1)]), [10, 6, 5], [3, 6, 0])
     assert got.authors.tolist() == [3 + 3, 6, 1]
-    assert got.weight.tolist() == [7 * MICRO, 6 * MICRO, 800_000]  # 4 posts weigh 4/4, 5 posts 4/5
-    assert got.n_eff.tolist() == pytest.approx([49 / (1 + 4 + 1 + 3), 6.0, 1.0])
+    assert got.weight.tolist() == [6 * MICRO, 6 * MICRO, 409_600]  # beyond four posts a voice fades: (4/5)^4
+    assert got.n_eff.tolist() == pytest.approx([6.0, 6.0, 1.0])
     assert got.hhi.tolist() == pytest.approx([(16 + 4 + 1 + 3) / 100, 6 / 36, 1.0])
 
 
@@ -98,7 +98,7 @@ def test_ten_thousand_posts_of_one_author_weigh_less_than_one() -> None:
     both = Voices(*(np.concatenate(p) for p in zip(crowd_of, bot, strict=True)))
     got = people(both, [10_500], [0], keep=1024)
     total = both.sums[:, 2].sum() - got.removed.sums[:, 2].sum()
-    assert got.weight[0] / MICRO == pytest.approx(500 + 4 / 10_000, abs=1e-6)
+    assert got.weight[0] / MICRO == pytest.approx(500, abs=0.01)
     assert total / got.weight[0] == pytest.approx(0.5, abs=1e-6)
     assert got.n_eff[0] == pytest.approx(500, rel=1e-3)
     assert got.hhi[0] > 0.9

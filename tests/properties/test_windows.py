@@ -92,13 +92,14 @@ def run_partition(
 
 
 def capped_mean(members: list[tuple[int, str, int, int, int]], hop: int) -> float:
-    """Mean score where an author of more than two posts weighs 4 / posts in all, single posts of a slot apart."""
+    """Mean score with one voice an author, fading beyond four posts; single posts of a slot count in full."""
     posts = Counter(m[2] for m in members)
     in_slot = Counter((m[2], m[0] // hop) for m in members)
     total = weight = 0.0
     for m in members:
-        many = m[2] and posts[m[2]] > 2 and in_slot[(m[2], m[0] // hop)] > 1
-        share = 4 / posts[m[2]] ** 2 if many else 1.0
+        said = posts[m[2]]
+        many = m[2] and in_slot[(m[2], m[0] // hop)] > 1
+        share = min(1, 4 / said) ** 4 / said if many else 1.0
         total, weight = total + share * m[3], weight + share
     return total / weight / MICRO
 

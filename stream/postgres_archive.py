@@ -21,8 +21,8 @@ STATEMENT_MS: Final = 120_000
 _FIELDS: Final = {f.name for f in msgspec.structs.fields(PublishedRow)}
 _ID: Final[LiteralString] = "signal || '|' || entity || '|' || window_start || '|' || window_end"
 _KEY: Final[tuple[LiteralString, ...]] = ("signal", "entity", "window_start", "window_end")
-_RISING: Final[LiteralString] = f'ORDER BY window_end, {_ID} COLLATE "C"'
-_FALLING: Final[LiteralString] = f'ORDER BY window_end DESC, {_ID} COLLATE "C"'
+_RISING: Final[LiteralString] = f'ORDER BY window_end, ({_ID}) COLLATE "C"'
+_FALLING: Final[LiteralString] = f'ORDER BY window_end DESC, ({_ID}) COLLATE "C"'
 
 
 class PostgresArchive:

@@ -48,6 +48,18 @@ def open_log(url: str) -> Log:
     raise UsageError(f"log {url!r}: expected one of {FORMS}")
 
 
+def open_existing(url: str) -> Log:
+    """As `open_log`, for commands that only read: a mistyped file name makes no new file.
+
+    Raises:
+        UsageError: also where there is no such file.
+    """
+    log = open_log(url)
+    if isinstance(log, SqliteLog) and not os.path.exists(log.path):
+        raise UsageError(f"log {url!r}: there is no file {log.path}; `affect run`, `replay --log` or `send` make one")
+    return log
+
+
 def _kafka(url: str, rest: str) -> Log:
     if "@" in rest:
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import math
@@ -9,6 +10,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -46,11 +49,28 @@ class IngestPlan:
 
 
 def open_lines(path: Path) -> BinaryIO:
-    """Open JSON lines, plain or gzip, for reading bytes.
+    """Open JSON lines, plain or gzip, for reading bytes; a byte order mark of UTF-8 is passed over.
 
     Raises:
-        UsageError: the file cannot be read.
+        UsageError: the file cannot be read, or is no UTF-8 text to judge by its first bytes.
     """
+    with _reading(path):
+        lines = _opened(path)
+        head = cast("BufferedReader", lines).peek(4)[:4]
+    if head.startswith(codecs.BOM_UTF8):
+        lines.read(len(codecs.BOM_UTF8))
+    for mark, kind, remedy in (
+        (codecs.BOM_UTF16_LE, "UTF-16", "convert it to UTF-8"),
+        (codecs.BOM_UTF16_BE, "UTF-16", "convert it to UTF-8"),
+        (b"\x1f\x8b", "gzip", "its name must end in .gz"),
+    ):
+        if head.startswith(mark):
+            lines.close()
+            raise UsageError(f"{path}: expected lines of JSON in UTF-8, got {kind}; {remedy}")
+    return lines
+
+
+def _opened(path: Path) -> BinaryIO:
     try:
         if path.suffix == ".gz":
             with path.open("rb") as probe:
@@ -138,6 +158,8 @@ def prepare(lines: Iterator[bytes], plan: IngestPlan, skip: int, start_ms: int) 
             author = post.get("author")
             if isinstance(author, str) and author:
                 post["author"] = f"{hashed(author):016x}"
+            elif author is not None and author != "":
+                post["author"] = 0  # rejected for its type all the same, and nobody's name is kept
             name = post.get("id")
             key = str(name).encode("utf-8", "replace") if isinstance(name, str | int) else key
             if plan.rank_time_ms is not None or "author" in post:
@@ -161,6 +183,23 @@ def first_time(path: Path) -> int:
             if found is not None and math.isfinite(found):
                 return found
     return 0
+
+
+def in_seconds(path: Path, lines: int = 100) -> int | None:
+    """A `created_at` among the first lines that looks like epoch seconds: it means a day of January 1970 otherwise.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    with open_lines(path) as source, _reading(path):
+        for line in islice(source, lines):
+            try:
+                given = msgspec.json.decode(line, type=dict[str, object]).get("created_at")
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                continue
+            if isinstance(given, int | float) and 2**28 < given < 2**33:
+                return int(given)
+    return None
 
 
 async def ingest(log: Log, plan: IngestPlan, progress: Callable[[int], object] | None = None) -> tuple[int, int]:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 from tqdm import tqdm
 
-from stream.base import Log, TopicSpec
+from operators.records import DeadLetter
+from stream.base import CommitUnit, Log, TopicSpec
 from stream.config import Config
+from stream.errors import UsageError
 from stream.feed import OpsStatus
-from stream.ingest import IngestPlan, ingest
+from stream.ingest import IngestPlan, in_seconds, ingest
 from stream.results import FinalRows
 from stream.runner import Runner
 from stream.system_clock import SystemClock
-from stream.topology import build
+from stream.topics import DEAD_LETTER
+from stream.topology import Topology, build
+
+SETTINGS = "affect-replay-settings"
+"""Consumer group whose state says what a log was replayed with."""
 
 
 def replay_config(
@@ -62,11 +69,64 @@ async def replay(
     spans = await log.span(config.topic)
     topology = build(config, len(spans), replay=True)
     await log.ensure(topology.topics)
+    await _as_before(log, topology)
     rows = FinalRows()
     await rows.read(log, topology.parts.codec, config.domain)
     runner = Runner(topology, log, SystemClock(), until_end=True, on_rows=rows.add)
     await _with_bar(runner, sum(end for _, end in spans), bar)
-    return rows, await runner.status()
+    status = await runner.status()
+    if bar and status.rejected:
+        sys.stderr.write(f"{status.rejected} posts rejected: {await _reasons(log, topology)}\n")
+    return rows, status
+
+
+async def _as_before(log: Log, topology: Topology) -> None:
+    """A log keeps what it was replayed with: going on with other settings would give back the rows of the old ones.
+
+    Raises:
+        UsageError: it was replayed with others.
+    """
+    config = topology.config
+    now = {
+        "topic": config.topic,
+        "model": topology.model.spec.model_id,
+        "--windows": ",".join(config.windows.sizes),
+        "--lateness": config.time.lateness,
+        "--disorder": config.time.disorder,
+    }
+    key = f"{config.input.group}-{config.domain}"
+    held = (await log.restore(SETTINGS, key)).get(key)
+    if held is None:
+        await log.commit(CommitUnit(SETTINGS, state={key: msgspec.json.encode(now)}))
+        return
+    then = msgspec.json.decode(held, type=dict[str, str])
+    for name, value in now.items():
+        if then.get(name) != value:
+            raise UsageError(
+                f"{config.log.url}: it holds a replay with {name} {then.get(name)}, asked for {value}; "
+                "use another --log, or none"
+            )
+
+
+async def _reasons(log: Log, topology: Topology) -> str:
+    """What the dead letters of the input topic say, most frequent first, and where the first one lies."""
+    counts: Counter[str] = Counter()
+    first: DeadLetter | None = None
+    at, end = (await log.span(DEAD_LETTER))[0]
+    while at < end:
+        records = await log.read(DEAD_LETTER, 0, at, 5_000)
+        if not records:
+            break
+        at = records[-1].offset + 1
+        for record in records:
+            letter = topology.parts.codec.decode_dead_letter(record.value)
+            if letter.topic == topology.config.topic:
+                counts[letter.reason] += 1
+                first = letter if first is None else first
+    said = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+    if first is None:
+        return f"see {DEAD_LETTER}"
+    return f"{said}; the first: message {first.offset} of partition {first.partition}, {first.detail}"
 
 
 async def ingest_file(
@@ -83,6 +143,11 @@ async def ingest_file(
         now_ms=SystemClock().now_ms(),
         live=live,
     )
+    seconds = None if rank_time_s is not None else in_seconds(path)
+    if bar and seconds is not None:
+        sys.stderr.write(
+            f"{path}: created_at {seconds} is taken as milliseconds, a day of January 1970; seconds? multiply by 1000\n"
+        )
     with tqdm(desc="reading", unit=" posts", disable=not (bar and sys.stderr.isatty()), leave=False) as shown:
         return await ingest(log, plan, shown.update)
 

@@ -17,7 +17,7 @@ from operators.window import parse_span
 from stream.archive_base import Archive, PublishedRow, RowQuery, row_id_parts
 from stream.archive_open import open_postgres
 from stream.config import secret
-from stream.connect import open_log
+from stream.connect import open_existing
 from stream.errors import UsageError
 from stream.export_base import RowFormat
 from stream.exporting import FORMATS, Export, row_format
@@ -149,7 +149,7 @@ async def _archive(args: argparse.Namespace, file: str | None = None) -> AsyncIt
     elif args.postgres is not None:
         yield open_postgres(secret(args.postgres, "--postgres") or "")
     else:
-        log = open_log(args.log)
+        log = open_existing(args.log)
         try:
             yield LogArchive(log, build_codec())
         finally:

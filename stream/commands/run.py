@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from stream.config import DOMAINS, INPUT_TOPICS, Config, load_config
-from stream.connect import open_log
+from stream.connect import open_existing, open_log
 from stream.errors import UsageError
 from stream.live import Play
 from stream.replaying import ingest_file, replay, replay_config
@@ -100,7 +100,7 @@ def run_replay(args: argparse.Namespace) -> int:
 
 
 async def _replay(config: Config, args: argparse.Namespace, out: Path) -> int:
-    log = open_log(config.log.url)
+    log = (open_log if args.source is None else open_existing)(config.log.url)
     try:
         source = None if args.input is None else Path(args.input)
         rows, status = await replay(log, config, source, args.rank_time, bar=True)

@@ -20,7 +20,7 @@ from operators.records import I64, PostBatch, SignalRow
 from stream.base import Log
 from stream.commands import published
 from stream.config import Config
-from stream.connect import open_log
+from stream.connect import open_existing
 from stream.errors import UsageError
 from stream.signals_serve import Serving, serve_signals, token_of
 from stream.topics import SIGNALS
@@ -76,7 +76,7 @@ def run_tail(args: argparse.Namespace) -> int:
 
 async def _tail(args: argparse.Namespace) -> int:
     codec = build_codec()
-    log = open_log(args.log)
+    log = open_existing(args.log)
     try:
         end = (await log.span(SIGNALS))[0][1]
         rows = [row for row in await _rows(log, codec, max(0, end - 200_000), end) if _wanted(row, args)]
@@ -132,7 +132,7 @@ async def _explain(args: argparse.Namespace, signal: str, entity: str, start: in
     config = msgspec.convert(
         {"domain": domain, "engine": {"name": args.engine}, "time": {"future": "36500d"}}, Config
     ).check()
-    log = open_log(args.log)
+    log = open_existing(args.log)
     try:
         topology = build(config, 1)
         if signal not in topology.parts.domain.signals:

@@ -180,6 +180,43 @@ def test_replay_from_a_topic_gives_the_same_bytes(replayed: str, tmp_path: Path)
     assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "x.jsonl").read_bytes()
 
 
+def test_a_log_replayed_with_other_settings_is_refused(
+    replayed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = (*REPLAY, "--log", replayed)
+    assert affect(*again, "--windows", "5m") == 2
+    assert "--windows 1m, asked for 5m; use another --log" in capsys.readouterr().err
+    assert affect(*again, "--windows", "1m", "--lateness", "2h") == 2
+    assert affect(*again, "--windows", "1m", "--engine", "hashed") == 2
+    assert "model" in capsys.readouterr().err
+    assert affect(*again, "--windows", "1m", "--batch-size", "7") == 0
+
+
+def test_a_command_that_only_reads_makes_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = ("--log", "sqlite:///typo.db")
+    for words in (
+        ("signals", "tail", *name),
+        ("signals", "explain", "market.joy|all:*|0|60000", *name),
+        ("signals", "revisions", "--signal", "market.joy", *name),
+        ("replay", "--from", "affect.posts.finance.v1", "--domain", "market", "--out", "o.jsonl", *name),
+    ):
+        assert affect(*words) == 2, words
+        capsys.readouterr()
+    assert not (tmp_path / "typo.db").exists()
+
+
+def test_a_replay_says_why_posts_were_rejected_and_that_times_look_like_seconds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "posts.jsonl").write_text(
+        '{"id":"a","text":"x","created_at":1709562600}\n{"id":7,"text":"x"}\n{"text":"x"}\n{"id":8,"text":"y"}\n'
+    )
+    assert affect(*REPLAY) == 0
+    said = capsys.readouterr().err
+    assert "3 posts rejected: wrong_type 2, missing_field 1; the first: message 1 of partition 0" in said
+    assert "created_at 1709562600 is taken as milliseconds" in said
+
+
 def test_explain_names_the_posts_that_moved_a_value(replayed: str, capsys: pytest.CaptureFixture[str]) -> None:
     name = f"market.joy|ticker:AAPL|{T}|{T + 60_000}"
     assert affect("signals", "explain", name, "--log", replayed, "--engine", "stub", "--json", "--top", "3") == 0

@@ -12,7 +12,7 @@ import pytest
 from operators.arrivals import author_hasher
 from stream.base import Record, TopicSpec, partition_of
 from stream.errors import UsageError
-from stream.ingest import IngestPlan, file_mark, ingest
+from stream.ingest import IngestPlan, file_mark, in_seconds, ingest
 from stream.memory import MemoryLog
 
 NOW = 1_800_000_000_000
@@ -153,3 +153,39 @@ def test_a_file_that_cannot_be_read_is_one_line_that_names_it(tmp_path: Path, ma
         sent(plan(path))
     assert "\n" not in str(error.value)
     assert error.value.exit_code == 2
+
+
+def test_a_byte_order_mark_is_passed_over_and_costs_no_post(tmp_path: Path) -> None:
+    bare = written(tmp_path / "bare.jsonl", [{"id": f"p{k}", "text": "t", "created_at": T + k} for k in range(3)])
+    for name, pack in (("marked.jsonl", bytes), ("marked.jsonl.gz", gzip.compress)):
+        marked = tmp_path / name
+        marked.write_bytes(pack(b"\xef\xbb\xbf" + bare.read_bytes()))
+        assert sent(plan(marked))[0] == sent(plan(bare))[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [('{"id":"a"}'.encode("utf-16"), "UTF-16; convert"), (gzip.compress(b"{}"), r"gzip; its name must end in \.gz")],
+)
+def test_a_file_that_is_no_utf_8_text_is_refused_whole(tmp_path: Path, body: bytes, said: str) -> None:
+    path = tmp_path / "posts.jsonl"
+    path.write_bytes(body)
+    with pytest.raises(UsageError, match=said):
+        sent(plan(path))
+
+
+@pytest.mark.parametrize("author", [123456, {"name": "Bob Bobson"}, ["Bob Bobson"], True])
+def test_an_author_that_is_no_text_is_not_stored_either(tmp_path: Path, author: object) -> None:
+    (lane,) = (
+        lane
+        for lane in sent(plan(written(tmp_path / "p.jsonl", [{"id": "a", "text": "t", "author": author}])))[0]
+        if lane
+    )
+    assert json.loads(lane[0].value)["author"] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "found"), [(1_709_562_600, 1_709_562_600), (1_709_562_600_000, None), ("2024-03-04", None), (0, None)]
+)
+def test_times_in_seconds_are_noticed(tmp_path: Path, given: object, found: int | None) -> None:
+    assert in_seconds(written(tmp_path / "p.jsonl", ["broken", {"id": "a", "text": "t", "created_at": given}])) == found

@@ -31,6 +31,8 @@ from stream.web import LiveServer
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 REFERENCE = ROOT / "docs" / "reference.md"
+FEED = ROOT / "docs" / "feed.md"
+NOTEBOOK = ROOT / "docs" / "notebook.md"
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(p for f in ("docs", "decisions", "benchmarks", "deploy") for p in ROOT.glob(f"{f}/**/*.md"))]
 )
@@ -38,7 +40,9 @@ LONGEST_README = 250
 LARGEST_PICTURE = 250_000
 
 _RUNNABLE = re.compile(
-    r"<!-- runnable -->\n```sh\n(?P<code>.*?)```\n(?:\n<!-- output -->\n```text\n(?P<output>.*?)```\n)?", re.DOTALL
+    r"<!-- runnable -->\n```(?P<language>sh|python)\n(?P<code>.*?)```\n"
+    r"(?:\n<!-- output -->\n```text\n(?P<output>.*?)```\n)?",
+    re.DOTALL,
 )
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _TEST = re.compile(r"(tests/[\w/]+\.py)(?:::(\w+))?")
@@ -46,8 +50,9 @@ _CODE = re.compile(r"```.*?```", re.DOTALL)
 
 
 class Block(NamedTuple):
-    """A shell block of the README, and the output it claims (None where it claims none)."""
+    """A block of a page, `sh` or `python`, and the output it claims (None where it claims none)."""
 
+    language: str
     code: str
     output: str | None
 
@@ -56,8 +61,8 @@ def text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def blocks() -> list[Block]:
-    return [Block(found["code"], found["output"]) for found in _RUNNABLE.finditer(text(README))]
+def blocks(page: Path) -> list[Block]:
+    return [Block(found["language"], found["code"], found["output"]) for found in _RUNNABLE.finditer(text(page))]
 
 
 def masked(output: str) -> str:
@@ -65,16 +70,18 @@ def masked(output: str) -> str:
     return re.sub(r"[+-]?\d+\.\d+", "#", re.sub(r"@[0-9a-f]{8}", "@#", output)).strip()
 
 
-def test_the_readmes_examples_run_and_print_what_it_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("page", "least"), [(README, 5), (FEED, 2), (NOTEBOOK, 1)], ids=["readme", "feed", "notebook"])
+def test_the_examples_run_and_print_what_the_page_says(page: Path, least: int, tmp_path: Path) -> None:
     """All blocks, in order, in one empty folder that holds `deploy/config` and nothing else."""
     shutil.copytree(ROOT / "deploy" / "config", tmp_path / "deploy" / "config")
     env = {name: value for name, value in os.environ.items() if not name.startswith("AFFECT_")}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    found = blocks()
-    assert len(found) >= 5
+    found = blocks(page)
+    assert len(found) >= least
     for block in found:
+        words = ["bash", "-euo", "pipefail", "-c"] if block.language == "sh" else [sys.executable, "-W", "error", "-c"]
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block.code],
+            [*words, block.code],
             cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, f"{block.code}\n{done.stdout}\n{done.stderr}"

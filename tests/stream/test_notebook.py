@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
 import threading
 from pathlib import Path
@@ -23,11 +24,12 @@ from stream.errors import UsageError
 from stream.notebook import _finished
 
 START = 1_709_562_600_000
-SAYS = ["$AAPL breaking out, loading up on calls", "sold all my $AAPL, this is going to hurt", "no idea about $AAPL"]
+WORDS = "up down calm loud late soon short long green red flat hot cold high low fast slow big small old".split()
+RNG = random.Random(4)
 POSTS = [
     {
         "id": f"p{k}",
-        "text": f"{SAYS[k % 3] if k % 40 else 'watching $TSLA'} ({k})",
+        "text": f"{'$AAPL' if k % 40 else '$TSLA'} {' '.join(RNG.sample(WORDS, 8))}",  # no copies of each other
         "author": f"user{k}",
         "created_at": START + 1000 * k,
     }

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from importlib.metadata import version
 from typing import NoReturn
 
 from engines.errors import AffectError
@@ -35,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"affect {version('affectstream')}")
     parser.add_argument("--verbose", action="store_true", help="log what the engine does to stderr")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     for group in (run, models, signals, sink, topics, doctor):

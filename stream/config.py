@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from operators.clock import Lateness
+from operators.errors import ConfigInvalid
 from operators.window import DEFAULT_WINDOWS, WindowSpec, parse_span
 from stream.errors import UsageError
 
@@ -72,7 +73,8 @@ class RunConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """batch_size: posts per step. commit_interval: most time between commits. near_duplicates: look for edited copies.
 
     language: detect the language of posts that do not say. in_flight_mib: posts read and not yet folded, in MiB, at
-    most; partitions pause beyond.
+    most; partitions pause beyond. shed_above: posts waiting beyond which a random part is scored and stands for the
+    others (live runs; 0 = never: everything is scored, however late).
     """
 
     workers: int = 1
@@ -81,6 +83,7 @@ class RunConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     near_duplicates: bool = True
     language: bool = True
     in_flight_mib: int = 64
+    shed_above: int = 0
 
 
 class PrivacyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -186,13 +189,31 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise UsageError(f"engine.threads: expected a whole number from 1 to 256, got {self.engine.threads}")
         if not self.windows.sizes:
             raise UsageError("windows.sizes: expected at least one window such as '5m/1m', got none")
-        if self.windows.minimum < 1:
+        if not self.windows.minimum >= 1:  # NaN is refused too
             raise UsageError(f"windows.minimum: expected at least 1 post, got {self.windows.minimum}")
-        parse_span(self.run.commit_interval)
-        parse_span(self.time.idle)
-        parse_span(self.registry.timeout)
+        if not 0 <= self.web.port <= 65535:
+            raise UsageError(f"web.port: expected 0 (any free one) to 65535, got {self.web.port}")
+        self._check_spans()
         _ = self.lateness, self.window_specs, self.topic
         return self
+
+    def _check_spans(self) -> None:
+        may_be_none = {"time.disorder": self.time.disorder, "time.lateness": self.time.lateness}
+        spans = {
+            "log.retention": self.log.retention,
+            "windows.pane": self.windows.pane,
+            "time.idle": self.time.idle,
+            "time.future": self.time.future,
+            "time.dedupe": self.time.dedupe,
+            "run.commit_interval": self.run.commit_interval,
+            "registry.timeout": self.registry.timeout,
+            **{name: span for name, span in may_be_none.items() if span != "0s"},
+        }
+        for name, span in spans.items():
+            try:
+                parse_span(span)
+            except ConfigInvalid as error:
+                raise UsageError(f"{name}: {error}") from error
 
 
 def load_config(path: str | None, env: Mapping[str, str] | None = None) -> Config:
@@ -202,7 +223,6 @@ def load_config(path: str | None, env: Mapping[str, str] | None = None) -> Confi
         UsageError: file missing, not TOML, unknown key or wrong type; the message names file and key.
     """
     tree: dict[str, object] = {}
-    where = path or "defaults"
     if path is not None:
         try:
             tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -210,7 +230,10 @@ def load_config(path: str | None, env: Mapping[str, str] | None = None) -> Confi
             raise UsageError(f"config {path}: cannot be read: {error.strerror or error}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"config {path}: not valid TOML: {error}") from error
-    _override(tree, os.environ if env is None else env)
+    overrides = _override(tree, os.environ if env is None else env)
+    where = path or "defaults"
+    if overrides:
+        where += f" with {', '.join(overrides)}"
     try:
         return msgspec.convert(tree, Config, strict=False).check()
     except msgspec.ValidationError as error:
@@ -220,7 +243,9 @@ def load_config(path: str | None, env: Mapping[str, str] | None = None) -> Confi
 _LISTS = (("windows", "sizes"), ("web", "allowed_hosts"))
 
 
-def _override(tree: dict[str, object], env: Mapping[str, str]) -> None:
+def _override(tree: dict[str, object], env: Mapping[str, str]) -> list[str]:
+    """Put what the environment says into `tree`. Returns the names of the variables that said something."""
+    found = []
     for name, value in env.items():
         if not name.startswith("AFFECT_") or name in ("AFFECT_DATA", "AFFECT_KAFKA"):
             continue
@@ -228,11 +253,14 @@ def _override(tree: dict[str, object], env: Mapping[str, str]) -> None:
         if not key:
             if section == "domain":
                 tree["domain"] = value
+                found.append(name)
             continue
         part = tree.setdefault(section, {})
         if not isinstance(part, dict):
             raise UsageError(f"{name}: {section!r} is no section of the config")
         part[key] = value.split(",") if (section, key) in _LISTS else value
+        found.append(name)
+    return found
 
 
 def secret(name: str, setting: str, env: Mapping[str, str] | None = None) -> str | None:

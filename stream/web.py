@@ -145,8 +145,8 @@ def _cannot_listen(host: str, port: int, err: OSError) -> StreamError:
     if err.errno == errno.EADDRINUSE:
         return UsageError(
             f"port {port}: expected a free port on {host}, got one another program uses; "
-            f"choose another with --port (--port 0 takes any free one)"
+            f"choose another with --port or web.port (0 takes any free one)"
         )
     if err.errno == errno.EACCES:
-        return UsageError(f"port {port}: not allowed for this user; choose one above 1023 with --port")
-    return UsageError(f"address {host}:{port}: cannot listen ({err.strerror}); choose another with --port or --host")
+        return UsageError(f"port {port}: not allowed for this user; choose one above 1023 with --port or web.port")
+    return UsageError(f"address {host}:{port}: cannot listen ({err.strerror}); choose another web.host or web.port")

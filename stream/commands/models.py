@@ -207,7 +207,7 @@ def _name(path: Path | None) -> str:
 def _public_half(spec: TaskSpec) -> Path:
     root = os.environ.get("AFFECT_DATA")
     if not root:
-        raise UsageError("affect eval: give --data FILE, or set AFFECT_DATA to the folder that holds text/")
+        raise UsageError("give --data FILE, or set AFFECT_DATA to the folder that holds text/")
     return Path(root) / "text" / spec.data_set / "test_public.jsonl.gz"
 
 

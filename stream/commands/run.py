@@ -145,16 +145,21 @@ async def _send(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_seconds(seconds: float | None) -> None:
+    if seconds is not None and not 0 < seconds < 1e9:
+        raise UsageError(f"--seconds: expected above 0, got {seconds}")
+
+
 def run_engine(args: argparse.Namespace) -> int:
     """`affect run`: workers from a config file, until a signal or `--seconds`."""
+    _check_seconds(args.seconds)
     config = load_config(args.config)
     return _serve(config, args.seconds, None, open_page=False)
 
 
 def run_demo(args: argparse.Namespace) -> int:
     """`affect demo`: a scenario, the embedded log and the live page."""
-    if args.seconds is not None and args.seconds <= 0:
-        raise UsageError(f"--seconds: expected above 0, got {args.seconds}")
+    _check_seconds(args.seconds)
     if not 0 <= args.port <= 65535:
         raise UsageError(f"--port: expected 0..65535, got {args.port}")
     if not 0.1 <= args.speed <= 600:

@@ -142,6 +142,7 @@ export function windowSpan(start, end) {
 }
 
 export function duration(s) {
+  if (s < 0) return `${duration(-s)} ahead`; // a scenario played faster than time overtakes the clock
   if (s < 10) return `${s.toFixed(1)}${NBSP}s`;
   if (s < 120) return `${Math.round(s)}${NBSP}s`;
   if (s < 7200) return `${Math.round(s / 60)}${NBSP}min`;

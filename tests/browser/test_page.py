@@ -107,6 +107,9 @@ def test_operations_show_the_sum_and_posts_show_text_as_text(play: Play) -> None
         feed.status(OpsStatus(consumed=10, applied=7, domain="market", ready=True, problem=None))
         await page.wait_for_selector(".verdict.bad")
         assert await text(page, ".verdict") == "✗ 3 posts unaccounted for"
+        feed.status(OpsStatus(consumed=10, applied=10, domain="market", watermark_ms=T0, watermark_delay_s=-5224.5))
+        await page.wait_for_selector(".verdict:not(.bad)")
+        assert "Watermark delay 87 min ahead" in await text(page, "#gauges")
 
     play(scene)
 

@@ -43,6 +43,11 @@ def test_help(verb: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None
     assert out.startswith(f"usage: affect {' '.join(verb)}".strip())
 
 
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert affect("--version") == 0
+    assert re.fullmatch(r"affect \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
+
+
 def test_the_top_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     affect("--help")
     out = capsys.readouterr().out
@@ -81,6 +86,8 @@ WRONG = {
     "send a missing file": ("send", "nothing.jsonl", "--domain", "market", "--log", "sqlite:///x.db"),
     "send to no partitions": ("send", "posts.jsonl", "--domain", "market", "--log", "memory://", "--partitions", "0"),
     "demo for no time": ("demo", "--headless", "--seconds", "0"),
+    "demo for nan": ("demo", "--headless", "--port", "0", "--seconds", "nan"),
+    "run for no time": ("run", "-c", "bad.toml", "--seconds", "-1"),
     "demo port": ("demo", "--headless", "--port", "70000"),
     "demo speed": ("demo", "--headless", "--speed", "0"),
     "demo scenario": ("demo", "--headless", "--scenario", "picnic"),

@@ -69,10 +69,17 @@ def test_the_environment_overrides_the_file_with_types(tmp_path: Path) -> None:
         ('[windows]\nsizes = ["5m/2m"]\n', "5m/2m"),
         ('[windows]\nsizes = ["1m/5s"]\n', "1m/5s"),
         ("[windows]\nminimum = 0\n", "windows.minimum"),
-        ('[windows]\npane = "0s"\n', "0s"),
-        ('[time]\nlateness = "soon"\n', "soon"),
-        ('[time]\nidle = "1"\n', "'1'"),
-        ('[run]\ncommit_interval = "x"\n', "'x'"),
+        ("[windows]\nminimum = nan\n", "windows.minimum"),
+        ('[windows]\npane = "0s"\n', "windows.pane: duration"),
+        ('[time]\nlateness = "soon"\n', "time.lateness: duration"),
+        ('[time]\ndisorder = ""\n', "time.disorder: duration"),
+        ('[time]\nidle = "1"\n', "time.idle: duration"),
+        ('[time]\nfuture = "x"\n', "time.future: duration"),
+        ('[time]\ndedupe = "-1h"\n', "time.dedupe: duration"),
+        ('[log]\nretention = "x"\n', "log.retention: duration"),
+        ('[run]\ncommit_interval = "x"\n', "run.commit_interval: duration"),
+        ("[web]\nport = 65536\n", "web.port"),
+        ("[web]\nport = -1\n", "web.port"),
         ("[run\n", "not valid TOML"),
     ],
 )
@@ -90,5 +97,5 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_an_override_of_an_unknown_setting_is_an_error() -> None:
-    with pytest.raises(UsageError, match="wrkers"):
+    with pytest.raises(UsageError, match=r"AFFECT_RUN__WRKERS.*wrkers"):
         load_config(None, {"AFFECT_RUN__WRKERS": "2"})

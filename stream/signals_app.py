@@ -12,7 +12,6 @@ The signal topic has one partition, so one worker has the tables and the others 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import struct
@@ -24,6 +23,7 @@ import faust
 from faust.exceptions import FaustError
 from faust.serializers.codecs import Codec as FaustCodec
 from faust.types import TP, EventT, StreamT
+from faust.types import Message as FaustMessage
 
 from operators.base import Clock
 from operators.codec import Codec
@@ -51,12 +51,14 @@ REMEMBERED = 4_096
 """Rows decoded and perhaps still wanted by another agent."""
 
 _STAMP = struct.Struct(">q")
+_OFFSET = b"@offset"
+"""Key whose stamp is the last row done with. It is written after the state of its batch."""
 
 Event = EventT[Any]
 
-# The lines of Faust repeat every trouble with its trace; ours say when it began and ended.
+# The lines of Faust repeat every trouble with its trace; ours say when it began and ended. `--verbose` shows both.
 for _name in ("faust", "mode"):
-    if logging.getLogger(_name).level == logging.NOTSET:
+    if logging.getLogger(_name).level == logging.NOTSET and not log_.isEnabledFor(logging.INFO):
         logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
@@ -108,6 +110,8 @@ class Plane:
             broker_session_timeout=session_s,
             broker_heartbeat_interval=session_s / 5,
             broker_commit_interval=1.0,
+            table_standby_replicas=0,
+            stream_wait_empty=False,  # rows of a batch cut short are never acknowledged: it would wait for ever
             producer_request_timeout=REQUEST_S,
             topic_partitions=1,
             web_bind=web_host,
@@ -133,16 +137,16 @@ class Plane:
 
     @property
     def offset(self) -> int | None:
-        """Rows before it are done with; None before the first of this worker."""
+        """Rows before it are done with; None before the first."""
         known = [desk.offset for desk in self.desks if desk.offset is not None]
         return min(known) if len(known) == len(self.desks) else None
 
     def owner(self) -> str | None:
         """Address of the worker that has the tables, None where none is known or it is this one."""
-        with contextlib.suppress(KeyError, AttributeError):
-            url = str(self.app.router.key_store(self.desks[0].duty.table, b"")).rstrip("/")
-            return None if url == str(self.app.conf.canonical_url).rstrip("/") else url
-        return None
+        table = self.desks[0].table
+        hosts = self.app.router.table_metadata(table.name)
+        url = next((host for host, topics in hosts.items() if any(topics.values())), None)
+        return None if url is None or url == str(self.app.conf.canonical_url) else url.rstrip("/")
 
     async def start(self) -> None:
         """Join the group and answer requests.
@@ -235,7 +239,7 @@ class _Desk:
         self.idle.set()
         self._life = 0
         table = plane.app.Table(duty.table, partitions=1, key_type=bytes, value_type=bytes, on_recover=self._recovered)
-        self._table = cast(StampedTable, table)
+        self.table = cast(StampedTable, table)
         plane.app.agent(plane.signals, name=duty.table)(self.run)
 
     def close(self) -> None:
@@ -245,14 +249,16 @@ class _Desk:
 
     def forget(self) -> None:
         """The partition went: the table is another worker's now."""
-        self._table.held.clear()
+        self.table.held.clear()
         self.duty.restore({})
         self.offset = None
 
     async def _recovered(self) -> None:
         if not self._plane.owns():
             return
-        state = {key.decode(): value[_STAMP.size :] for key, value in self._table.held.items()}
+        held = self.table.held
+        self.offset = _stamp(held[_OFFSET]) + 1 if _OFFSET in held else None
+        state = {key.decode(): value[_STAMP.size :] for key, value in held.items() if key != _OFFSET}
         try:
             self.duty.restore(state)
         except Exception as error:  # Faust would go on with an empty table
@@ -278,6 +284,9 @@ class _Desk:
         life, plane = self._life, self._plane
         if not self.ready or not plane.owns():
             return
+        first, last = events[0].message.offset, events[-1].message.offset
+        if self.offset is not None and first > self.offset:
+            log_.warning("signals: %s: rows %d to %d were not there to read", self.duty.table, self.offset, first - 1)
         letters = []
         for event in events:
             row = plane.decoded(event)
@@ -289,18 +298,19 @@ class _Desk:
         await plane.send([*settled.outputs, *letters])
         if life != self._life:
             return
-        stamp = _STAMP.pack(events[-1].message.offset)
+        stamp = _STAMP.pack(last)
         changes = {key.encode(): None if v is None else stamp + v for key, v in settled.state.items()}
-        await plane.sent([(self._table.changelog_topic, key, value) for key, value in changes.items()])
+        changes[_OFFSET] = stamp
+        await plane.sent([(self.table.changelog_topic, key, value) for key, value in changes.items()])
         if life != self._life:
             return
-        held = self._table.held
+        held = self.table.held
         for key, value in changes.items():
             if value is None:
                 held.pop(key, None)
             else:
                 held[key] = value
-        self.offset = events[-1].message.offset + 1
+        self.offset = last + 1
         for event in events:
             await stream.ack(event)
 
@@ -326,12 +336,15 @@ class _SignalRows(FaustCodec):
         super().__init__()
         self._codec = codec
 
-    def _loads(self, s: bytes) -> SignalRow | None:
-        try:
-            return self._codec.decode_signal(s)
-        except Rejected as refused:
-            log_.warning("a message that is no signal row is left out: %s", refused)
-            return None
+    def _loads(self, s: bytes) -> SignalRow:
+        return self._codec.decode_signal(s)
+
+
+class _Lenient(faust.Topic):
+    """A topic whose unreadable messages are passed over with a line; Faust would raise them in the agent."""
+
+    async def on_value_decode_error(self, exc: Exception, message: FaustMessage) -> None:
+        log_.warning("%s[%d] offset %d is no signal row: %s", message.topic, message.partition, message.offset, exc)
 
 
 def agent_app(name: str, log: KafkaLog, codec: Codec) -> tuple[Any, Any]:
@@ -341,12 +354,18 @@ def agent_app(name: str, log: KafkaLog, codec: Codec) -> tuple[Any, Any]:
         name: of the consumer group; its own, so that it gets every row.
 
     Returns:
-        (`faust.App`, topic): run with `faust -A MODULE worker`. A message that is no row comes as None.
+        (`faust.App`, topic): run with `faust -A MODULE worker`. A message that is no row is left out.
     """
     if not name or name == PLANE:
         raise UsageError(f"agent_app: expected a name of its own, got {name!r}")
-    app = faust.App(log.prefix + name, **_connection(log.access), broker_session_timeout=SESSION_S,
-                    broker_heartbeat_interval=SESSION_S / 5, topic_partitions=1)  # fmt: skip
+    app = faust.App(
+        log.prefix + name,
+        **_connection(log.access),
+        Topic=_Lenient,
+        broker_session_timeout=SESSION_S,
+        broker_heartbeat_interval=SESSION_S / 5,
+        topic_partitions=1,
+    )
     rows = app.topic(log.prefix + SIGNALS, key_type=bytes, key_serializer="raw", value_serializer=_SignalRows(codec))
     return app, rows
 

@@ -20,11 +20,11 @@ from operators.rollup import parse_sectors, shipped_sectors
 from stream.alerting import load_rules
 from stream.base import Log, TopicSpec
 from stream.connect import open_log
-from stream.errors import UsageError
+from stream.errors import StreamError, UsageError
 from stream.following import unless_stopped
 from stream.signal_duties import AlertDuty, Duty, LatestDuty, RollupDuty
 from stream.system_clock import SystemClock
-from stream.topics import SIGNALS, plane_topics
+from stream.topics import PLANE, SIGNALS, plane_topics
 from stream.topology import build_codec
 from stream.web_guard import Guard
 from stream.web_signals import SignalRoutes
@@ -96,7 +96,7 @@ async def serve_signals(serving: Serving) -> int:
     duties: list[Duty] = [latest, rollup]
     if make_rules is not None:
         duties.append(AlertDuty(codec, make_rules))
-    log = _kafka(serving.log)
+    log = open_kafka(serving.log)
     try:
         await unless_stopped(steadily(partial(ensure_plane, log), pulse, "open the log"), pulse)
         if pulse.ended.is_set():
@@ -127,10 +127,11 @@ def _plane(log: KafkaLog, duties: Sequence[Duty], codec: Codec, pulse: Pulse, ho
     return Plane(log, duties, codec, SystemClock(), pulse, host, port)
 
 
-def _kafka(url: str) -> KafkaLog:
+def open_kafka(url: str) -> KafkaLog:
+    """The log at `url`; nothing is opened before its first call. Raises UsageError: it is no kafka:// address."""
     if not url.startswith("kafka://"):
         raise UsageError(
-            f"--log {url}: expected kafka://HOST:PORT; an embedded log needs no signal plane: [alerts] rules of "
+            f"log {url!r}: expected kafka://HOST:PORT; an embedded log needs no signal plane: [alerts] rules of "
             "`affect run` makes the same alerts, its page shows the newest rows"
         )
     log: Any = open_log(url)
@@ -150,7 +151,13 @@ async def _watch(plane: Plane, log: Log, pulse: Pulse) -> None:
     """Until told to stop; one line when the cluster goes away and one when it is back."""
     while not pulse.ended.is_set():
         plane.check()
-        await unless_stopped(steadily(partial(log.span, SIGNALS), pulse, "watch the signal topic"), pulse)
+        done = plane.offset if plane.ready else None
+        span = await unless_stopped(steadily(partial(log.span, SIGNALS), pulse, "watch the signal topic"), pulse)
+        if span is not None and done is not None and done > span[0][1]:
+            raise StreamError(
+                f"signals: {done} rows of {SIGNALS} are done with, but it has {span[0][1]}: it was made anew; delete "
+                f"the topics {PLANE}-*-changelog too, or use another prefix"
+            )
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(pulse.ended.wait(), WATCH_S)
 

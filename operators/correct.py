@@ -15,7 +15,7 @@ import numpy as np
 
 from engines.base import HeadSpec
 from operators.domain import Derived
-from operators.records import F64
+from operators.records import F64, Bools
 
 WORST = 20.0
 """Condition number above which a confusion matrix is not turned round: noise would be blown up that much."""
@@ -45,7 +45,7 @@ def _together(table: F64, shares: Derived) -> Derived | None:
     """Labels that exclude each other: one linear system. `table` [K, K]: true label, mean probabilities."""
     if not np.linalg.cond(table) <= WORST:
         return None
-    turned = np.linalg.inv(table)
+    turned: F64 = np.linalg.inv(table).astype(np.float64)
     value = on_simplex(_times(shares.value, turned))
     below = np.sqrt(_times((shares.value - shares.lo) ** 2, turned**2))
     above = np.sqrt(_times((shares.hi - shares.value) ** 2, turned**2))
@@ -73,7 +73,8 @@ def on_simplex(points: F64) -> F64:
     excess = (np.cumsum(ranked, axis=1) - 1) / np.arange(1, points.shape[1] + 1)
     rank = np.maximum((ranked > excess).sum(axis=1), 1)
     moved: F64 = np.maximum(points - excess[np.arange(len(points)), rank - 1][:, None], 0.0)
-    return np.where(np.isnan(points).any(axis=1)[:, None], np.nan, moved)
+    unknown: Bools = np.isnan(points).any(axis=1, keepdims=True)
+    return np.where(unknown, np.nan, moved)
 
 
 def corrector(head: HeadSpec | None, labels: Sequence[str], first: int) -> Callable[[Derived], Derived] | None:

@@ -50,13 +50,19 @@ class Score:
         self.run_s = 0.0
 
     async def process(self, batch: PostBatch) -> Emit:
-        """Score `batch`; never drops a post."""
-        if len(batch) == 0:
+        """Score `batch`, but for posts that were shed; never drops a post."""
+        chosen = np.flatnonzero(batch.inverse > 0) if len(batch.inverse) else None
+        texts = batch.texts if chosen is None else [batch.texts[k] for k in chosen.tolist()]
+        if len(texts) == 0:
             table = np.zeros((0, sum(self._widths)), np.int32)
         elif self._cap == 0:
-            table = await self._run(batch.texts)
+            table = await self._run(texts)
         else:
-            table = await self._with_cache(batch.texts)
+            table = await self._with_cache(texts)
+        if chosen is not None:
+            whole = np.zeros((len(batch), table.shape[1]), np.int32)
+            whole[chosen] = table
+            table = whole
         cuts = np.cumsum(self._widths)[:-1]
         scores = dict(zip(self._tasks, np.split(table, cuts, axis=1), strict=True))
         return Emit(replace(batch, scores=scores))

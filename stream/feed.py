@@ -43,7 +43,7 @@ class OpsStatus(msgspec.Struct, frozen=True, kw_only=True):
         rows: signal rows written.
         partitions: partitions owned.
         engine, model, engine_reason: what scores, and why not a better one.
-        min_n: effective sample below which a row's value is null.
+        min_n: effective sample below which a row's value is null. sampled: share of the posts that is scored now.
         ready: False while state is restored, the log is away, or a model loads; `problem` then says what to do.
     """
 
@@ -65,6 +65,7 @@ class OpsStatus(msgspec.Struct, frozen=True, kw_only=True):
     domain: str = ""
     uptime_s: float = 0.0
     min_n: int = 20
+    sampled: float = 1.0
     ready: bool = False
     problem: str | None = "starting: nothing was read yet"
 

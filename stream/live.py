@@ -43,7 +43,8 @@ def spotlight_into(feed: Feed, domain: str, spec: EngineSpec) -> Observer:
         top = scores.argmax(axis=1)
         by_entity: dict[str, list[int]] = defaultdict(list)
         for row, name in zip(batch.link_rows.tolist(), batch.link_names, strict=True):
-            by_entity[name].append(row)
+            if not len(batch.inverse) or batch.inverse[row]:  # a post that was shed has no score to show
+                by_entity[name].append(row)
         shown: dict[int, SpotPost] = {}
         for name, rows in by_entity.items():
             posts = []

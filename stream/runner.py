@@ -175,6 +175,8 @@ class Runner:
                 if not self._up:
                     raise LogError(self._pulse.problem or "starting")
                 status = await self.status()
+                if self._topology.shed is not None:
+                    self._topology.shed.observe(status.in_flight)
             except LogError as error:
                 status = msgspec.structs.replace(status, ready=False, problem=self._pulse.problem or str(error))
             now = time.monotonic()
@@ -218,6 +220,7 @@ class Runner:
             engine_reason=topology.model.reason,
             domain=topology.config.domain,
             uptime_s=time.monotonic() - self._started,
+            sampled=1.0 if topology.shed is None else topology.shed.share,
             min_n=int(topology.config.windows.minimum),
             ready=self._pulse.problem is None and any(w.scorers for w in self.workers),
             problem=self._pulse.problem,

@@ -19,6 +19,7 @@ from operators.market import market
 from operators.ontology import ONTOLOGY_VERSION
 from operators.registry import FileRegistry
 from operators.schema import SchemaRegistry
+from operators.shed import Shed
 from operators.social import social
 from operators.text import Score
 from operators.window import parse_span
@@ -57,11 +58,13 @@ def build_codec(registry: RegistryConfig | None = None) -> Codec:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """A run, built. `score`: the operator that calls the model, for its timings."""
+    """A run, built. `score`: the operator that calls the model, for its timings. `shed`: what chooses posts
+    under overload; None = every post is scored."""
 
     config: Config
     model: TextModel
     score: Score
+    shed: Shed | None
     parts: Parts
     windows: WindowParts
     topics: list[TopicSpec]
@@ -85,7 +88,8 @@ def build(
     chain: list[Operator] = []
     if config.run.language:
         chain.append(Language())
-    chain += [Linker(config.domain), score]
+    shed = Shed(config.run.shed_above) if config.run.shed_above and not replay else None
+    chain += [Linker(config.domain), *([shed] if shed else []), score]
     codec = build_codec(config.registry)
     lane = f"{config.input.group}:{config.domain}:{config.topic}"
     parts = Parts(
@@ -114,4 +118,4 @@ def build(
         lane=lane,
     )
     topics = engine_topics(config.topic, partitions, parse_span(config.log.retention))
-    return Topology(config, model, score, parts, windows, topics)
+    return Topology(config, model, score, shed, parts, windows, topics)

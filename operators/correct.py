@@ -15,7 +15,7 @@ import numpy as np
 
 from engines.base import HeadSpec
 from operators.domain import Derived
-from operators.records import F64, Bools
+from operators.records import F64
 
 WORST = 20.0
 """Condition number above which a confusion matrix is not turned round: noise would be blown up that much."""
@@ -73,8 +73,8 @@ def on_simplex(points: F64) -> F64:
     excess = (np.cumsum(ranked, axis=1) - 1) / np.arange(1, points.shape[1] + 1)
     rank = np.maximum((ranked > excess).sum(axis=1), 1)
     moved: F64 = np.maximum(points - excess[np.arange(len(points)), rank - 1][:, None], 0.0)
-    unknown: Bools = np.isnan(points).any(axis=1, keepdims=True)
-    return np.where(unknown, np.nan, moved)
+    moved[np.isnan(points.sum(axis=1))] = np.nan
+    return moved
 
 
 def corrector(head: HeadSpec | None, labels: Sequence[str], first: int) -> Callable[[Derived], Derived] | None:

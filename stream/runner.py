@@ -89,10 +89,10 @@ class Runner:
         self._alerts = self._alert_worker() if topology.config.alerts.rules else None
         # A replay is of the past: nobody is to be woken by it.
         hooked = topology.config.alerts.webhook and not until_end
-        self._delivery = open_delivery(topology.config, log, topology.windows.codec, clock) if hooked else None
+        self._delivery = open_delivery(topology.config, log, topology.parts.codec, clock) if hooked else None
 
     def _alert_worker(self) -> AlertWorker:
-        config, codec = self._topology.config, self._topology.windows.codec
+        config, codec = self._topology.config, self._topology.parts.codec
         rules = load_rules(config.alerts.rules).rules
         group = f"{config.input.group}-{config.domain}-alerts"
         return AlertWorker(
@@ -195,7 +195,7 @@ class Runner:
         topology, rolling = self._topology, self.windows.rolling
         spans = await self._log.span(topology.config.topic)
         panes_end = (await self._log.span(PANES))[0][1]
-        marks = rolling.progress.values()
+        marks = list(rolling.progress.values())  # at once: the windows are in another thread
         appended = sum(end for _, end in spans)
         applied = sum(p.applied for p in marks) - rolling.late_posts
         duplicate, late = sum(p.duplicate for p in marks), sum(p.late for p in marks) + rolling.late_posts

@@ -109,7 +109,7 @@ def build(
     windows = WindowParts(
         group=f"{config.input.group}-{config.domain}-window",
         domain=domain,
-        codec=codec,
+        codec=build_codec(config.registry),  # the windows have a thread of their own
         lateness=config.lateness,
         windows=config.window_specs,
         minimum=config.windows.minimum,

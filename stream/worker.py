@@ -211,7 +211,9 @@ class ScoreWorker:
         restore = partial(self._log.restore, parts.group, f"{parts.lane}/{scorer.partition}/")
         state = await steadily(restore, self._pulse, what)
         sent: Callable[[], Awaitable[list[PaneBlock]]] = partial(read_blocks, self._log, parts, scorer.partition)
-        return scorer.restore(state, await steadily(sent, self._pulse, what) if state else [])
+        blocks = await steadily(sent, self._pulse, what) if state else []
+        # Millions of ids take seconds, and heartbeats go out meanwhile.
+        return await asyncio.to_thread(scorer.restore, state, blocks)
 
     async def _loop(self, scorer: PartitionScorer) -> None:
         self._in_flight.entered()
@@ -318,9 +320,9 @@ class WindowWorker:
             records = await self._log.read(PANES, 0, self.stage.offset, wanted)
             if not records:
                 break
-            self.stage.ingest(records)
+            await asyncio.to_thread(self.stage.ingest, records)
         if position:
-            self.stage.skip()
+            await asyncio.to_thread(self.stage.skip)
 
     async def revoked(self, partitions: Sequence[int]) -> None:
         """Finish the step in hand and commit; another process has the windows then."""
@@ -344,11 +346,12 @@ class WindowWorker:
         while not stop.is_set():
             at = stage.offset
             records = await steadily(lambda at=at: self._log.read(PANES, 0, at, READ_PANES, 0.2), pulse, "read panes")  # type: ignore[misc]
-            stage.ingest(records)
             now = time.monotonic()
-            if records and (now - last >= pace.commit_interval_s or stage.done or not pace.until_end):
-                rows = stage.emit(provisional=not pace.until_end)
-                unit = stage.unit(rows, self._clock.now_ms(), self._generation)
+            due = now - last >= pace.commit_interval_s or not pace.until_end
+            # In a thread: thousands of rows take longer than some sessions last, and heartbeats go out meanwhile.
+            made = await asyncio.to_thread(self._step, stage, records, due) if records else None
+            if made is not None:
+                rows, unit = made
                 await commit(self._log, unit, pulse, "commit signals")
                 last = now
                 if pulse.on_rows is not None and rows:
@@ -356,6 +359,16 @@ class WindowWorker:
             if pace.until_end and stage.done and not records and self._all_read(stage):
                 pulse.ended.set()
                 return
+
+    def _step(
+        self, stage: WindowStage, records: Sequence[Record], due: bool
+    ) -> tuple[list[SignalRow], CommitUnit] | None:
+        """Take records in; where it is time, the rows they make and what to commit."""
+        stage.ingest(records)
+        if not (due or stage.done):
+            return None
+        rows = stage.emit(provisional=not self._pace.until_end)
+        return rows, stage.unit(rows, self._clock.now_ms(), self._generation)
 
     def _all_read(self, stage: WindowStage) -> bool:
         """Whether every partition stands at its end: an earlier run may have closed them before the input grew."""

@@ -160,13 +160,20 @@ class Engine:
     """One installation on a broker: its topics, and the processes that work on them."""
 
     def __init__(
-        self, bootstrap: str, folder: Path, domain: str, partitions: int, engine: str = "stub", session_s: float = 2
+        self,
+        bootstrap: str,
+        folder: Path,
+        domain: str,
+        partitions: int,
+        engine: str = "stub",
+        session_s: float = 3,
+        batch: int = 100,
     ) -> None:
         self.prefix = f"e{uuid.uuid4().hex[:10]}."
         self.partitions = partitions
         self.folder = folder
         self.url = f"kafka://{bootstrap}?prefix={self.prefix}&patience=2&session={session_s:g}"
-        self._tree = settings(domain, partitions, self.url, engine)
+        self._tree = settings(domain, partitions, self.url, engine, batch)
         self.config = msgspec.convert(self._tree, Config).check()
         self.log = KafkaLog(Access(bootstrap), self.prefix, patience_s=3.0)
         self.topology: Topology = build(self.config, partitions)
@@ -270,8 +277,10 @@ class Engine:
         return done == (await self.log.span(PANES))[0][1]
 
     async def result(self) -> Result:
-        """Wait until all is worked off, and read what is there."""
+        """Wait until all is worked off, and read what is there; no process has met with anything it did not expect."""
         await self.until("everything worked off", self.settled)
+        for process in self.processes:
+            assert "Traceback" not in process.words(), process.words()[-3000:]
         codec = self.topology.parts.codec
         rows = newest([codec.decode_signal(value) async for value in self.records(SIGNALS)])
         marks = (await self.progress()).values()

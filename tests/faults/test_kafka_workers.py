@@ -6,7 +6,7 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,6 @@ from stream.system_clock import SystemClock
 pytestmark = [pytest.mark.faults, pytest.mark.broker, pytest.mark.timeout(600)]
 PARTITIONS = 5
 SEED = 20_261_124
-
-
-@pytest.fixture(scope="module")
-def _broker(new_cluster: Any) -> Iterator[Any]:
-    with new_cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def broker(_broker: Any) -> Any:
-    """One broker for all of these tests; up again where the test before left it down."""
-    node = _broker.nodes[0]
-    if node.process.poll() is not None:
-        node.start()
-    node.wait(30.0)
-    return _broker
 
 
 def posts_of(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from oracle import (
     Post,
     RowKey,
     disagreements,
+    disordered,
     entities_of,
     expected,
     read_posts,
@@ -64,15 +64,6 @@ def write_posts(path: Path, posts: list[Post]) -> Path:
     with gzip.open(path, "wt", encoding="utf-8", compresslevel=1) as out:
         out.writelines(json.dumps(post) + "\n" for post in posts)
     return path
-
-
-def disordered(posts: list[Post], times: list[int]) -> list[Post]:
-    """Each post with its time; 27 % moved up to 20 s, 2 % sent twice."""
-    rng = random.Random(5)
-    stamped = [{**post, "created_at": at} for post, at in zip(posts, times, strict=True)]
-    arrival = [(at + (rng.randint(1, 20_000) if rng.random() < 0.27 else 0), k) for k, at in enumerate(times)]
-    arrival += [(at + rng.randint(0, 20_000), k) for k, at in enumerate(times) if rng.random() < 0.02]
-    return [stamped[k] for _, k in sorted(arrival)]
 
 
 class Case:

@@ -17,6 +17,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import faust
@@ -56,11 +57,6 @@ _OFFSET = b"@offset"
 
 Event = EventT[Any]
 
-# The lines of Faust repeat every trouble with its trace; ours say when it began and ended. `--verbose` shows both.
-for _name in ("faust", "mode"):
-    if logging.getLogger(_name).level == logging.NOTSET and not log_.isEnabledFor(logging.INFO):
-        logging.getLogger(_name).setLevel(logging.CRITICAL)
-
 
 class StampedTable(faust.Table):  # type: ignore[type-arg]  # keys and values are bytes
     """A table whose values begin with the offset of the row they come from; a restore keeps the highest.
@@ -99,6 +95,7 @@ class Plane:
         self, log: KafkaLog, duties: Sequence[Duty], codec: Codec, clock: Clock, pulse: Pulse,
         web_host: str, web_port: int, session_s: float = SESSION_S,
     ) -> None:  # fmt: skip
+        _hush()
         self.log, self.codec, self.clock, self.pulse = log, codec, clock, pulse
         self._folder = tempfile.TemporaryDirectory(prefix="affect-signals-")  # Faust insists on one
         self.app = faust.App(
@@ -362,6 +359,7 @@ def agent_app(name: str, log: KafkaLog, codec: Codec) -> tuple[Any, Any]:
         log.prefix + name,
         **_connection(log.access),
         Topic=_Lenient,
+        datadir=str(Path(tempfile.gettempdir()) / f"faust-{log.prefix}{name}"),
         broker_session_timeout=SESSION_S,
         broker_heartbeat_interval=SESSION_S / 5,
         topic_partitions=1,
@@ -388,6 +386,13 @@ def _connection(access: Access) -> dict[str, Any]:
     elif context is not None:
         found["broker_credentials"] = faust.SSLCredentials(context)
     return found
+
+
+def _hush() -> None:
+    """Keep Faust's lines back unless `--verbose`: every trouble again and again, with its trace. Ours say it once."""
+    for name in ("faust", "mode"):
+        if logging.getLogger(name).level == logging.NOTSET and not log_.isEnabledFor(logging.INFO):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _raw(app: Any, topic: str) -> Any:

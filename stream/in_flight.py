@@ -6,8 +6,10 @@ Nothing is polled here, so a partition is paused by not asking for more. Heartbe
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import accumulate
 
 from stream.base import Record
 
@@ -15,11 +17,17 @@ FIRST_GUESS = 1 << 12
 """Bytes a record is thought to have before the first one was seen."""
 
 
+def size_of(record: Record) -> int:
+    """Bytes of key and value."""
+    return len(record.value) + (0 if record.key is None else len(record.key))
+
+
 class InFlight:
     """The bound, shared by the loops of a process. One event loop owns it.
 
     A step begins only while less than half of `limit` is held, and all partitions together ask for the other half at
-    most. A log hands out records by number, so a sudden run of larger ones can pass the bound, once and by one step.
+    most. What a log hands out by number and turns out to be more than asked for is cut, and read again later; a single
+    record always passes.
 
     >>> room = InFlight(64_000)
     >>> room.entered()
@@ -48,7 +56,18 @@ class InFlight:
 
     def records(self, most: int, largest: int) -> int:
         """How many records to ask for, from 1 to `most`, where those before had some `largest` bytes each."""
-        return max(1, min(most, self.limit // 2 // max(1, self._loops) // max(1, largest)))
+        return max(1, min(most, self._share // max(1, largest)))
+
+    def fitting(self, records: list[Record]) -> list[Record]:
+        """The first of `records`: those that a step may take."""
+        if sum(map(size_of, records)) <= self._share:
+            return records
+        ends = list(accumulate(map(size_of, records)))
+        return records[: max(1, bisect_right(ends, self._share))]
+
+    @property
+    def _share(self) -> int:
+        return self.limit // 2 // max(1, self._loops)
 
     async def room(self) -> None:
         """Wait until less than half of the bound is held."""
@@ -65,7 +84,7 @@ class InFlight:
     @asynccontextmanager
     async def holding(self, records: Sequence[Record]) -> AsyncIterator[int]:
         """Count `records` as held until the end of the block; yields their bytes."""
-        size = sum(len(record.value) + len(record.key or b"") for record in records)
+        size = sum(map(size_of, records))
         self.held += size
         self.most = max(self.most, self.held)
         try:

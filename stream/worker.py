@@ -229,7 +229,8 @@ class ScoreWorker:
         largest = FIRST_GUESS
         while not stop.is_set():
             await in_flight.room()
-            records = await self._read(scorer.partition, offset, in_flight.records(pace.batch_size, largest))
+            found = await self._read(scorer.partition, offset, in_flight.records(pace.batch_size, largest))
+            records = in_flight.fitting(found)
             now = time.monotonic()
             if records:
                 async with in_flight.holding(records) as size:

@@ -6,18 +6,28 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kafka_engine import Engine, Flow, Process, Result, Rows, differences, in_memory
-from rough_file import Rough, write_rough
+from rough_file import START_MS, Rough, write_rough
 
-from stream.base import Output
+from engines.base import EngineSpec, ScoreBatch
+from operators.arrivals import Arrival
+from operators.codec import Codec
+from operators.gate import frame
+from operators.records import Post
+from operators.text import Score
+from stream.base import Output, Record
 from stream.config import INPUT_TOPICS
+from stream.connect import open_log
 from stream.ingest import IngestPlan, prepare
+from stream.runner import Runner
 from stream.system_clock import SystemClock
+from stream.worker import ScoreWorker
 
 pytestmark = [pytest.mark.faults, pytest.mark.broker, pytest.mark.timeout(600)]
 PARTITIONS = 5
@@ -200,3 +210,129 @@ def test_leaders_killed_in_a_cluster_of_three_change_no_number(new_cluster: Any,
 
     with new_cluster(brokers=3) as cluster:
         run(scene(cluster))
+
+
+class Slow:
+    """A model that takes `seconds` a batch, in whatever thread it is called."""
+
+    def __init__(self, score: Score, seconds: float) -> None:
+        self._model, self._seconds = score._model, seconds
+        self.calls = 0
+        score._model = self
+
+    @property
+    def spec(self) -> EngineSpec:
+        return self._model.spec
+
+    def logits(self, texts: Sequence[str]) -> ScoreBatch:
+        self.calls += 1
+        time.sleep(self._seconds)
+        return replace(self._model.logits(texts), run_s=self._seconds)
+
+
+def test_a_model_slower_than_the_session_stays_in_the_group(broker: Any, case: Case, tmp_path: Path) -> None:
+    """Batches of 3 s, a session of 1 s: one assignment, no rebalance, every post counted."""
+
+    async def scene() -> None:
+        async with Engine(broker.bootstrap, tmp_path, "market", 1, session_s=1) as engine:
+            await engine.ensure()
+            posts = [output._replace(partition=0) for output in case.outputs[:250]]
+            await engine.append(posts)
+            log = open_log(engine.url)
+            slow = Slow(engine.topology.score, 3.0)
+            runner = Runner(engine.topology, log, SystemClock(), until_end=False)
+            running = asyncio.create_task(runner.run())
+            given = counting(runner.workers[0])
+            await engine.has_consumed(len(posts))
+            runner.stop()
+            await running
+            await log.close()
+            assert slow.calls >= 3
+            assert given == [(0,)]
+            assert (await engine.progress())[0].consumed == len(posts)
+
+    run(scene())
+
+
+def counting(worker: ScoreWorker) -> list[tuple[int, ...]]:
+    """The assignments a worker is told of from now on."""
+    given: list[tuple[int, ...]] = []
+    assigned = worker.assigned
+
+    async def noted(partitions: Sequence[int], generation: int) -> None:
+        given.append(tuple(partitions))
+        await assigned(partitions, generation)
+
+    worker.assigned = noted  # type: ignore[method-assign]
+    return given
+
+
+def poison(rng: random.Random, codec: Codec, good: list[bytes]) -> list[tuple[bytes, str]]:
+    """Messages that no reader may trip over, each with the reason it is to be refused for."""
+    head = frame(1) + b"\x02a\x02b\0\0\0"
+    bombs = [
+        (head + b"\x02" + b"\x80\x80\x80\x80\x80\x40" + bytes(8), "bad_block_count"),
+        (head + b"\x02" + b"\xff" * 9 + b"\x01" + bytes(8), "bad_block_count"),
+        (frame(1) + b"\x02a" + b"\x80\x80\x80\x80\x80\x80\x01" + b"b", "truncated"),
+        (b'{"a":' * 5_000 + b"1" + b"}" * 5_000, "too_deep"),
+        (b'{"id":"a","text":"' + rng.randbytes(150_000).hex().encode() + b'"}', "too_large"),
+        (b'{"id":"a","text":"' + b"x" * 900_000 + b'"}', "too_large"),
+        (frame(987_654) + good[0][5:], "unknown_schema"),
+        (b"", "empty"),
+        (b"not a post", "bad_magic"),
+        (b'{"id":"a","text":"b","created_at":' + b"9" * 5_000 + b"}", "wrong_type"),
+        (b'{"id":"a","text":"b","created_at":-5}', "bad_timestamp"),
+        (b'{"id":"","text":"b"}', "bad_id"),
+        (b'{"id":"a"}', "missing_field"),
+        (b'{"id":"a","text":"b","created_at":NaN}', "bad_json"),
+        (head + bytes(6), "trailing_bytes"),
+    ]
+    found = [rng.choice(bombs[6:]) for _ in range(60)] + bombs * 2
+    while len(found) < 200:
+        raw = bytearray(rng.choice(good))
+        for _ in range(rng.choice((1, 2, 4))):
+            raw[rng.randrange(len(raw))] = rng.randrange(256)
+        del raw[rng.randrange(len(raw) // 2, 2 * len(raw)) :]
+        _, dead = codec.decode_posts("t", 0, [Record(0, None, bytes(raw), START_MS)], Arrival(b"k"))
+        if dead:
+            found.append((bytes(raw), dead[0].reason))
+    return found
+
+
+def test_a_poison_stream_runs_to_its_end_and_only_the_poison_is_dead(broker: Any, case: Case, tmp_path: Path) -> None:
+    """5 % of the messages malformed, too large, of an unknown schema, or bombs; two workers; every reason is right."""
+    rng = random.Random(SEED)
+    good = [output for output in case.outputs if output.value.endswith(b"}")][:4_000]
+    want = in_memory("market", PARTITIONS, good)
+
+    async def scene() -> None:
+        async with Engine(broker.bootstrap, tmp_path, "market", PARTITIONS) as engine:
+            await engine.ensure()
+            codec = engine.topology.parts.codec
+            rich = codec.encode_posts([Post(id=f"p{k}", text=f"$AAPL up {k}", tickers=("AAPL",)) for k in range(5)])
+            bad = poison(rng, codec, rich + [output.value for output in good[:20]])
+            mixed: list[tuple[Output, str | None]] = [(output, None) for output in good]
+            for raw, reason in bad:
+                at = rng.randrange(len(mixed) + 1)
+                stamp = mixed[max(0, at - 1)][0].timestamp_ms
+                mixed.insert(at, (Output(engine.config.topic, rng.randrange(PARTITIONS), b"?", raw, stamp), reason))
+            expected, ends = {}, [0] * PARTITIONS
+            for output, reason in mixed:
+                if reason is not None:
+                    expected[output.partition, ends[output.partition]] = reason
+                ends[output.partition] += 1
+            workers = [engine.worker("a"), engine.worker("b")]
+            await engine.append([output for output, _ in mixed])
+            result = await engine.result()
+            found = {(d.partition, d.offset): d.reason for d in result.dead}
+            assert {
+                at: (found.get(at), expected.get(at))
+                for at in found.keys() | expected.keys()
+                if found.get(at) != expected.get(at)
+            } == {}
+            assert differences(result.rows, want) == []
+            assert result.sums.conserved
+            assert result.sums.rejected == len(bad) >= len(mixed) * 0.045
+            assert all(worker.lives for worker in workers)
+
+    run(scene())

@@ -32,6 +32,9 @@ def block_message(lane: str, block: PaneBlock, domain: Domain) -> PaneCells:
         author_hashes=hashes.astype("<u8").tobytes(),
         author_counts=np.minimum(sums[:, 0], 2**31 - 1).astype("<i4").tobytes(),
         author_sums=sums[said, 1:].astype("<i8").tobytes(),
+        text_rows=block.texts.ids.astype("<i4").tobytes(),
+        text_hashes=block.texts.hashes.astype("<u8").tobytes(),
+        text_counts=np.minimum(block.texts.sums[:, 0], 2**31 - 1).astype("<i4").tobytes(),
         late_rows=block.late_rows.astype("<i4").tobytes(),
         late_marks=block.late_marks.astype("<i8").tobytes(),
     )
@@ -109,12 +112,18 @@ def read_message(cells: PaneCells, domain: Domain) -> PaneBlock | Progress:
         hashes = np.frombuffer(cells.author_hashes, "<u8").astype(np.uint64)
         counts = np.frombuffer(cells.author_counts, "<i4").astype(np.int64)
         sums = np.frombuffer(cells.author_sums, "<i8").astype(np.int64)
+        texts = Voices(
+            np.frombuffer(cells.text_rows, "<i4").astype(np.int32),
+            np.frombuffer(cells.text_hashes, "<u8").astype(np.uint64),
+            np.frombuffer(cells.text_counts, "<i4").astype(np.int64)[:, None],
+        )
         late_rows = np.frombuffer(cells.late_rows, "<i4").astype(np.int32)
         late_marks = np.frombuffer(cells.late_marks, "<i8").astype(np.int64)
     except ValueError as error:
         raise Rejected("bad_cells", f"pane {cells.pane_start} of partition {cells.partition}: {error}") from error
     sound = len(rows) == len(hashes) == len(counts) and len(late_rows) == len(late_marks)
-    inside = all(len(r) == 0 or (r.min() >= 0 and r.max() < len(cells.entities)) for r in (rows, late_rows))
+    sound = sound and len({len(column) for column in texts}) == 1
+    inside = all(len(r) == 0 or (r.min() >= 0 and r.max() < len(cells.entities)) for r in (rows, texts.ids, late_rows))
     if not (sound and inside):
         raise Rejected("bad_cells", f"pane {cells.pane_start} of partition {cells.partition}: rows do not fit")
     return PaneBlock(
@@ -124,6 +133,7 @@ def read_message(cells: PaneCells, domain: Domain) -> PaneBlock | Progress:
         names=list(cells.entities),
         values=values,
         voices=Voices(rows, hashes, _sums(cells.pane_start, values, rows, counts, sums, domain.linear)),
+        texts=texts,
         late_rows=late_rows,
         late_marks=late_marks,
     )

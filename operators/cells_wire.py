@@ -40,6 +40,7 @@ class PaneCells(msgspec.Struct, frozen=True):
         author_rows, author_hashes, author_counts: little-endian int32 row of `values`, uint64 hash, int32 posts.
         author_sums: little-endian int64 [m, 1 + linear columns], for those authors whose entity has more than one post
             (the others have said all there is in `values`).
+        text_rows, text_hashes, text_counts: little-endian int32 row of `values`, uint64 key, int32 posts.
         late_rows, late_marks: little-endian int32 row of `values`, int64 watermark the late post met.
     """
 
@@ -56,6 +57,9 @@ class PaneCells(msgspec.Struct, frozen=True):
     author_hashes: bytes = b""
     author_counts: bytes = b""
     author_sums: bytes = b""
+    text_rows: bytes = b""
+    text_hashes: bytes = b""
+    text_counts: bytes = b""
     late_rows: bytes = b""
     late_marks: bytes = b""
     source: SourceCounts = SourceCounts()

@@ -289,17 +289,19 @@ class Dedupe:
         seen = self._ids.fold(hash64(pack(batch.ids)), batch.offsets, batch.times_ms)
         self._ids.trim()
         rest = batch.take(~seen)
-        reposts, near = self._mark(rest)
-        return Emit(replace(rest, reposts=reposts, near=near), duplicates=int(seen.sum()))
+        reposts, near, keys = self._mark(rest)
+        return Emit(replace(rest, reposts=reposts, near=near, text_keys=keys), duplicates=int(seen.sum()))
 
-    def _mark(self, batch: PostBatch) -> tuple[Bools, Bools]:
-        """(reposts, near), both bool [n]."""
+    def _mark(self, batch: PostBatch) -> tuple[Bools, Bools, U64]:
+        """(reposts, near, text keys), bool, bool and uint64 [n]."""
         packed, texts = pack(batch.texts), self._texts
-        reposts = texts.fold(hash64(packed, 1), batch.offsets, batch.times_ms)
+        keys = hash64(packed, 1)
+        reposts = texts.fold(keys, batch.offsets, batch.times_ms)
         near = reposts.copy()
         if self._near:
             like = likeness(packed)
             texts.keep_more(np.column_stack([like.words, like.bands]), like.sketch)
+            keys = np.where(like.words != 0, like.words, keys)
             rows, _ = texts.tie(like.words)
             near[rows] = True
             for band in like.bands.T:
@@ -307,7 +309,7 @@ class Dedupe:
                 alike = (texts.extra_of(serials) == like.sketch[rows]).sum(axis=1) >= NEAR_SHARE
                 near[rows[alike]] = True
         texts.trim()
-        return reposts, near
+        return reposts, near, keys
 
     def advance(self, watermark_ms: int) -> None:
         """Let go of what no post at or after `watermark_ms - horizon_ms` can reach: no result changes."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -56,17 +56,61 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """`value`, `lo`, `hi`: float64 [k, signals]; NaN where the signal is not defined for that entity."""
+    """`value`, `lo`, `hi`: float64 [k, signals]; NaN where the signal is not defined for that entity.
+
+    `notes`: entity (row) -> what a reader of any of its values should know. `remarks`: (row, column) -> the same of one
+    value.
+    """
 
     value: F64
     lo: F64
     hi: F64
+    notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
+    remarks: Mapping[tuple[int, int], str] = field(default_factory=dict, kw_only=True)
 
     @staticmethod
     def stack(columns: Sequence[tuple[F64, F64, F64]]) -> Derived:
         """One (value, lo, hi) per signal, side by side."""
         value, lo, hi = (np.stack([c[k] for c in columns], axis=1) for k in range(3))
         return Derived(value, lo, hi)
+
+    def beside(self, more: Derived) -> Derived:
+        """These signals and, behind them, those of `more` (of the same entities); its notes are not taken."""
+        width = self.value.shape[1]
+        pairs = ((self.value, more.value), (self.lo, more.lo), (self.hi, more.hi))
+        remarks = {**self.remarks, **{(row, width + column): text for (row, column), text in more.remarks.items()}}
+        return Derived(*(np.concatenate(pair, axis=1) for pair in pairs), notes=self.notes, remarks=remarks)
+
+
+@dataclass(frozen=True, slots=True)
+class Norms:
+    """What is usual for each entity at that hour. `mean`, `sd`: float64 [k, tracked]; NaN = no baseline yet."""
+
+    mean: F64
+    sd: F64
+
+    def z(self, tracked: int, values: tuple[F64, F64, F64], least: F64 | float) -> tuple[F64, F64, F64]:
+        """(x - mean) / sd of a value and of both ends of its interval; `least`: what the sd is at least."""
+        mean, sd = self.mean[:, tracked], np.maximum(self.sd[:, tracked], least)
+        value, lo, hi = values
+        return (value - mean) / sd, (lo - mean) / sd, (hi - mean) / sd
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Signals of a domain that compare a window with the entity's own past (`operators/trail.py`).
+
+    Attributes:
+        signals: names of the signals.
+        tracked: the signals of the domain whose past is kept. The first is a count: 0 in windows without posts.
+        compare: window totals, their values and what is usual -> values, NaN where there is no baseline; pure.
+        least_ms: windows shorter than this have none of these signals.
+    """
+
+    signals: tuple[str, ...]
+    tracked: tuple[str, ...]
+    compare: Callable[[Sums, Derived, Norms], Derived]
+    least_ms: int = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +127,7 @@ class Domain:
         derive: window totals -> values; pure.
         correct: values -> the same with the model's confusions undone, NaN where that cannot be; None = not known.
         square_of: for each column behind the linear ones, the linear column it is the square of.
+        history: signals that need the past, beyond `signals`; None = there are none.
     """
 
     name: str
@@ -93,6 +138,7 @@ class Domain:
     derive: Callable[[Sums], Derived]
     square_of: tuple[int, ...] = ()
     correct: Callable[[Derived], Derived] | None = None
+    history: History | None = None
 
     @property
     def linear(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from operators.blocks import CellTable
-from operators.cells import COPIES, FIXED, SCORED, UNKNOWN, UNKNOWN_SQUARE, WEIGHT, N, PaneBlock
+from operators.cells import FIXED, SCORED, UNKNOWN, UNKNOWN_SQUARE, WEIGHT, N, PaneBlock
 from operators.clock import Lateness
 from operators.domain import Domain
 from operators.names import Names
@@ -14,29 +14,28 @@ from operators.voices import LEADING, Voices, VoiceTable
 
 KEEP_AUTHORS = 4096
 """Known authors kept per entity and pane, slot or window: counts are exact up to here, estimated beyond."""
+KEEP_TEXTS = 256
+"""Texts kept likewise: their number is good to six per cent."""
 
 
 def weights(batch: PostBatch) -> I64:
     """Weight of each post in millionths, int64 [n].
 
-    A text that repeats another one adds nothing to what is felt, so a ring of accounts that copy each other weighs as
-    one: no weight for a repost or near-duplicate by a known author. Posts without an author are taken as they are.
-    Where posts were sampled, the inverse of the chance comes on top.
+    One each; where posts were sampled, the inverse of the chance, and 0 for those that were shed. A repost weighs as
+    any post does: who repeats a text feels it too.
     """
-    known = batch.authors != 0
-    out = np.full(len(batch), MICRO, np.int64)
-    out[known & (batch.near | batch.reposts)] = 0
-    return out * batch.inverse // MICRO if len(batch.inverse) else out
+    return batch.inverse if len(batch.inverse) else np.full(len(batch), MICRO, np.int64)
 
 
 class _Pane:
     """What is known of one pane: sums, authors, late marks, and the last offset counted before a restart."""
 
-    __slots__ = ("cells", "late_ids", "late_marks", "stamp", "voices")
+    __slots__ = ("cells", "late_ids", "late_marks", "stamp", "texts", "voices")
 
     def __init__(self, width: int, linear: int, keep: int) -> None:
         self.cells = CellTable(width)
         self.voices = VoiceTable(LEADING + linear, keep)
+        self.texts = VoiceTable(1, KEEP_TEXTS, buckets=False)
         self.late_ids: list[I32] = []
         self.late_marks: list[I64] = []
         self.stamp = -1
@@ -95,6 +94,9 @@ class PaneStore:
                 if len(part) == 0:
                     continue
             self._add(pane, start, ids[part], matrix[part], batch.authors[rows[part]], marks[rows[part]])
+            if len(batch.text_keys):
+                once = np.ones((len(part), 1), np.int64)
+                pane.texts.add(Voices(ids[part], batch.text_keys[rows[part]], once))
 
     def _matrix(self, batch: PostBatch, channels: I64) -> I64:
         """What each post adds to a cell, int64 [n, width]."""
@@ -103,7 +105,6 @@ class PaneStore:
         out = np.empty((len(batch), self._width), np.int64)
         out[:, N] = 1
         out[:, UNKNOWN] = unknown
-        out[:, COPIES] = batch.near | batch.reposts
         out[:, SCORED] = (batch.inverse > 0) if len(batch.inverse) else 1
         out[:, WEIGHT] = weight
         out[:, UNKNOWN_SQUARE] = np.where(unknown, weight * weight // MICRO, 0)
@@ -141,7 +142,7 @@ class PaneStore:
     def _block(self, start: int, stamp: int) -> PaneBlock:
         pane = self._panes[start]
         ids, values = pane.cells.settle()
-        voices = pane.voices.settle()
+        voices, texts = pane.voices.settle(), pane.texts.settle()
         late = np.concatenate(pane.late_ids) if pane.late_ids else np.zeros(0, np.int32)
         marks = np.concatenate(pane.late_marks) if pane.late_marks else np.zeros(0, np.int64)
         return PaneBlock(
@@ -151,6 +152,7 @@ class PaneStore:
             names=self._names.get(ids),
             values=values,
             voices=Voices(np.searchsorted(ids, voices.ids).astype(np.int32), voices.hashes, voices.sums),
+            texts=Voices(np.searchsorted(ids, texts.ids).astype(np.int32), texts.hashes, texts.sums),
             late_rows=np.searchsorted(ids, late).astype(np.int32),
             late_marks=marks,
         )
@@ -164,6 +166,7 @@ class PaneStore:
         ids = self._names.ids(block.names)
         pane.cells.add(ids, block.values)
         pane.voices.add(Voices(ids[block.voices.ids], block.voices.hashes, block.voices.sums))
+        pane.texts.add(Voices(ids[block.texts.ids], block.texts.hashes, block.texts.sums))
         if len(block.late_rows):
             pane.late_ids.append(ids[block.late_rows])
             pane.late_marks.append(block.late_marks)

@@ -61,6 +61,8 @@ class PostBatch:
         near: bool [n], a near-duplicate of an earlier text.
         link_rows, link_names: post `link_rows[k]` is about entity `link_names[k]` (`ticker:AAPL`); rows rise.
         scores: task -> int32 [n, labels], calibrated probabilities in millionths.
+        text_keys: uint64 [n], equal for texts of the same words (numbers, links, punctuation and order apart).
+            Empty = not known.
         inverse: int64 [n], 10^6 over the chance with which the post was chosen for scoring; 0 = shed, not scored
             (its scores are zeros). Empty = every post was scored.
     """
@@ -80,6 +82,7 @@ class PostBatch:
     link_rows: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
     link_names: list[str] = field(default_factory=list)
     scores: Mapping[str, I32] = field(default_factory=dict)
+    text_keys: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
     inverse: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:

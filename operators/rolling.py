@@ -8,17 +8,17 @@ late posts rather than publications.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from operators.blocks import difference
-from operators.cells import COPIES, FIXED, SCORED, UNKNOWN, UNKNOWN_SQUARE, WEIGHT, N, PaneBlock, Progress
+from operators.cells import FIXED, SCORED, UNKNOWN, UNKNOWN_SQUARE, WEIGHT, N, PaneBlock, Progress
 from operators.clock import BEGINNING, Lateness
 from operators.domain import Derived, Domain, Sums
 from operators.names import WHOLE, Names
-from operators.panes import KEEP_AUTHORS
+from operators.panes import KEEP_AUTHORS, KEEP_TEXTS
 from operators.records import F64, I32, I64, MICRO, Bools
 from operators.slots import SlotLevel
 from operators.voices import (
@@ -27,6 +27,7 @@ from operators.voices import (
     Totals,
     Voices,
     crowd,
+    distinct,
     fade_after,
     fold_like,
     group_voices,
@@ -62,9 +63,22 @@ class SignalFrame:
     capped: F64
     sampled: F64
     buzz: F64
+    sums: Sums
     derived: Derived
     closed: bool
     watermark_ms: int
+    sealed: bool = False
+    told: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A window to hand out: which of its entities moved (None = all), whether to tell of it, whether it is sealed."""
+
+    end: int
+    only: I32 | None
+    told: bool = True
+    sealed: bool = False
 
 
 class Rolling:
@@ -101,6 +115,11 @@ class Rolling:
         self._open: dict[WindowSpec, set[int]] = {w: set() for w in windows}
         self._shown: dict[WindowSpec, set[int]] = {w: set() for w in windows}
         self._touched: dict[WindowSpec, dict[int, list[I32]]] = {w: {} for w in windows}
+        history = domain.history
+        self._unsealed: dict[WindowSpec, set[int]] = {
+            w: set() for w in windows if history is not None and w.size_ms >= history.least_ms
+        }
+        self._folded: Mapping[WindowSpec, int] = {}
         self.late_posts = 0
 
     @property
@@ -121,18 +140,19 @@ class Rolling:
             return
         ids = self._names.ids(block.names)
         voices = Voices(ids[block.voices.ids], block.voices.hashes, block.voices.sums)
-        new = _Kept(block.stamp, ids, block.values, voices, len(block.late_rows))
+        texts = Voices(ids[block.texts.ids], block.texts.hashes, block.texts.sums)
+        new = _Kept(block.stamp, ids, block.values, voices, texts, len(block.late_rows))
         moved = difference((ids, block.values), (old.ids, old.values) if old else _nothing(block.values))
         self._last[key] = new
         if block.pane_start + self._lateness.pane_ms + self._lateness.allowed_ms <= self._sealed():
             self._count_late(moved)
             return
         if old is not None:
-            voices = group_voices([voices, Voices(old.voices.ids, old.voices.hashes, -old.voices.sums)], 2**31)
+            voices, texts = _moved(voices, old.voices), _moved(texts, old.texts)
         seen = old.late if old is not None else 0
         if len(block.late_rows) > seen:
             self._note_late(block.pane_start, ids[block.late_rows[seen:]], block.late_marks[seen:])
-        self._spread(block.pane_start, moved, voices)
+        self._spread(block.pane_start, moved, voices, texts)
 
     def _sealed(self) -> int:
         return self._watermark if self._watermark < FOREVER else BEGINNING
@@ -147,12 +167,12 @@ class Rolling:
             insort(self._late_panes, pane)
         self._late[pane].append((ids, marks))
 
-    def _spread(self, pane: int, moved: tuple[I32, I64], voices: Voices) -> None:
+    def _spread(self, pane: int, moved: tuple[I32, I64], voices: Voices, texts: Voices) -> None:
         ids, values = moved
         if len(ids) == 0:
             return
         for level in self._levels.values():
-            level.add(level.slot_of(pane), ids, values, voices)
+            level.add(level.slot_of(pane), ids, values, voices, texts)
         for window in self._windows:
             touched = self._touched[window]
             for end in window.ends_of_slot(self._levels[window.hop_ms].slot_of(pane)):
@@ -180,29 +200,42 @@ class Rolling:
         least = min(awake) if awake else self._newest
         self._watermark = max(self._watermark, least)
 
-    def emit(self, provisional: bool = True, sealed_only: bool = False) -> Iterator[SignalFrame]:
+    def resume(self, folded: Mapping[WindowSpec, int]) -> None:
+        """After a restart: windows that end here or before were handed out sealed in an earlier life."""
+        self._folded = folded
+
+    def emit(self, provisional: bool = True, sealed_only: bool = False, silent: bool = False) -> Iterator[SignalFrame]:
         """Frames of windows that closed, were revised, or (if `provisional`) moved since the last call, oldest first.
 
         What is to be told is settled by the call; the frames are worked out as they are asked for, `SLICE` entities at
         a time, before anything else is taken in. `sealed_only` holds a window back until no late post can change it
-        any more, so that each one is emitted exactly once: what a replay wants.
+        any more, so that each one is emitted exactly once: what a replay wants. Where the domain has signals that need
+        the past, every window of their sizes comes once `sealed`, by its end, rising. `silent`: nothing is told.
         """
-        limit = self._watermark
-        if sealed_only and limit < FOREVER:
-            limit -= self._lateness.allowed_ms + self._lateness.pane_ms
-        plan = [one for w in self._windows for one in self._due(w, limit, provisional and not sealed_only)]
-        return self._told(plan)
+        limit = sealed = self._watermark
+        if sealed < FOREVER:
+            sealed -= self._lateness.allowed_ms + self._lateness.pane_ms
+        if sealed_only:
+            limit = sealed
+        plan = []
+        for window in self._windows:
+            due = self._due(window, limit, provisional and not sealed_only)
+            plan += [(window, one) for one in self._with_sealed(window, due, sealed)]
+        return self._told(plan, silent)
 
-    def _told(self, plan: Sequence[tuple[WindowSpec, int, I32 | None]]) -> Iterator[SignalFrame]:
-        for window, end, only in plan:
-            for wanted in self._slices(only):
-                frame = self._frame(window, end, wanted)
+    def _told(self, plan: Sequence[tuple[WindowSpec, _Due]], silent: bool) -> Iterator[SignalFrame]:
+        for window, due in plan:
+            told = due.told and not silent
+            if not (told or due.sealed):
+                continue
+            for wanted in self._slices(due.only):
+                frame = self._frame(window, due.end, wanted)
                 if frame.names:
-                    yield frame
+                    yield replace(frame, sealed=due.sealed, told=told)
         self._forget()
 
-    def _due(self, window: WindowSpec, limit: int, provisional: bool) -> list[tuple[WindowSpec, int, I32 | None]]:
-        """Window ends to tell of, and the entities that moved (None = all)."""
+    def _due(self, window: WindowSpec, limit: int, provisional: bool) -> list[_Due]:
+        """Windows to tell of."""
         opened, touched, shown = self._open[window], self._touched[window], self._shown[window]
         closing = sorted(end for end in opened if end <= limit)
         if closing:
@@ -211,14 +244,29 @@ class Rolling:
             self._closed[window] = max(self._closed[window], closing[-1])
             for end in closing:
                 touched.pop(end, None)
-        due: list[tuple[WindowSpec, int, I32 | None]] = [(window, end, None) for end in closing]
-        due += [(window, end, np.unique(np.concatenate(touched.pop(end)))) for end in sorted(touched)]
+            if window in self._unsealed:
+                self._unsealed[window].update(closing)
+        due = [_Due(end, None) for end in closing]
+        due += [_Due(end, np.unique(np.concatenate(touched.pop(end)))) for end in sorted(touched)]
         if provisional:
             # Only windows that have begun to end: the one that holds the newest post, and those that wait to close.
             begun = [end for end in opened if end <= self._newest + window.hop_ms and end not in shown]
             shown.update(begun)
-            due += [(window, end, None) for end in sorted(begun)]
+            due += [_Due(end, None) for end in sorted(begun)]
         return due
+
+    def _with_sealed(self, window: WindowSpec, due: list[_Due], limit: int) -> list[_Due]:
+        """Those due, and those that have become sealed, by their end: a past must be complete before it is asked."""
+        waiting = self._unsealed.get(window)
+        if waiting is None:
+            return due
+        ripe = {end for end in waiting if end <= limit}
+        waiting -= ripe
+        ripe = {end for end in ripe if end > self._folded.get(window, BEGINNING)}
+        whole = {one.end for one in due if one.only is None}
+        out = [replace(one, sealed=one.only is None and one.end in ripe) for one in due]
+        out += [_Due(end, None, told=False, sealed=True) for end in ripe - whole]
+        return sorted(out, key=lambda one: (one.end, one.told))
 
     def _slices(self, only: I32 | None) -> Iterator[Bools | None]:
         """Masks by entity id that part `only` (None = all entities) into slices; None = no need to."""
@@ -237,7 +285,9 @@ class Rolling:
         n, weight = values[:, N], values[:, WEIGHT]
         columns = self._hushed(ids, values, people.removed)
         whole: Bools = ids == self._names.find(WHOLE)
-        sums = Sums(n, people.n_eff, people.weight, columns, whole, people.hhi, values[:, COPIES] / n)
+        sums = Sums(
+            n, people.n_eff, people.weight, columns, whole, people.hhi, self._copies(window, end, wanted, ids, n)
+        )
         return SignalFrame(
             window=window,
             end_ms=end,
@@ -249,6 +299,7 @@ class Rolling:
             capped=np.where(weight > 0, 1 - people.weight / np.maximum(weight, 1), 0.0),
             sampled=values[:, SCORED] / n,
             buzz=people.weight / MICRO,
+            sums=sums,
             derived=self._domain.derive(sums),
             closed=end <= self._watermark,
             watermark_ms=min(self._watermark, end),
@@ -264,6 +315,12 @@ class Rolling:
         removed = group_voices(parts, 2**31) if parts else no_voices(LEADING + self._domain.linear)
         totals = Totals(ids, values[:, N], values[:, UNKNOWN], values[:, UNKNOWN_SQUARE], values[:, WEIGHT])
         return ids, values, crowd(totals, counts, removed, self._keep)
+
+    def _copies(self, window: WindowSpec, end: int, wanted: Bools | None, ids: I32, n: I64) -> F64:
+        """Share of posts whose text another one of the window has as well; the first of each text is no copy."""
+        texts = self._levels[window.hop_ms].texts(window.slots_of_window(end), wanted)
+        found = distinct(ids, texts, KEEP_TEXTS)
+        return np.where(found > 0, np.maximum(1 - found / n, 0.0), 0.0)
 
     def _hushed(self, ids: I32, values: I64, removed: Voices) -> I64:
         """The domain's columns without what loud authors lost; of squares as if each author said one thing only."""
@@ -321,7 +378,13 @@ class _Kept:
     ids: I32
     values: I64
     voices: Voices
+    texts: Voices
     late: int
+
+
+def _moved(new: Voices, old: Voices) -> Voices:
+    """What must be added to `old` to get `new`."""
+    return group_voices([new, Voices(old.ids, old.hashes, -old.sums)], 2**31)
 
 
 def _nothing(like: I64) -> tuple[I32, I64]:

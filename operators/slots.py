@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from operators.blocks import CellTable, merged
+from operators.panes import KEEP_TEXTS
 from operators.records import I32, I64, Bools
 from operators.voices import LEADING, Voices, VoiceTable, group_voices, no_voices
 
@@ -27,6 +28,7 @@ class SlotLevel:
         self._keep = keep_authors
         self._cells: dict[int, CellTable] = {}
         self._voices: dict[int, VoiceTable] = {}
+        self._texts: dict[int, VoiceTable] = {}
         self._unsealed: set[int] = set()
 
     def __len__(self) -> int:
@@ -36,8 +38,8 @@ class SlotLevel:
         """Start of the slot that holds `time_ms`."""
         return time_ms // self.hop_ms * self.hop_ms
 
-    def add(self, slot: int, ids: I32, values: I64, voices: Voices) -> None:
-        """Add sums (int64 [k, width]) of entities `ids` and rows of their authors to a slot."""
+    def add(self, slot: int, ids: I32, values: I64, voices: Voices, texts: Voices) -> None:
+        """Add sums (int64 [k, width]) of entities `ids` and rows of their authors and texts to a slot."""
         cells = self._cells.get(slot)
         if cells is None:
             cells = self._cells[slot] = CellTable(self._width)
@@ -48,6 +50,11 @@ class SlotLevel:
                 table = self._voices[slot] = VoiceTable(LEADING + self._linear, self._keep)
                 self._unsealed.add(slot)
             table.add(voices)
+        if len(texts.ids):
+            table = self._texts.get(slot)
+            if table is None:
+                table = self._texts[slot] = VoiceTable(1, KEEP_TEXTS, buckets=False)
+            table.add(texts)
 
     def window(self, slots: Iterable[int], wanted: Bools | None = None) -> tuple[I32, I64, Voices]:
         """The sum over several slots: sorted ids (int32 [k]), values (int64 [k, width]), posts and weight by author.
@@ -62,6 +69,13 @@ class SlotLevel:
         if not tables:
             return ids, values, no_voices(LEADING)
         return ids, values, tables[0] if len(tables) == 1 else group_voices(tables, self._keep)
+
+    def texts(self, slots: Iterable[int], wanted: Bools | None = None) -> Voices:
+        """The sample of texts over several slots."""
+        tables = [self._texts[s].settle() for s in slots if s in self._texts]
+        if wanted is not None:
+            tables = [t.take(wanted[t.ids]) for t in tables]
+        return group_voices(tables, KEEP_TEXTS, buckets=False) if tables else no_voices(1)
 
     def repeated(self, slots: Iterable[int]) -> list[Voices]:
         """Rows of the authors with two posts and more in a slot, table by table."""
@@ -78,6 +92,7 @@ class SlotLevel:
         for start in [s for s in self._cells if s < time_ms]:
             del self._cells[start]
             self._voices.pop(start, None)
+            self._texts.pop(start, None)
             self._unsealed.discard(start)
 
     def cells_held(self) -> int:

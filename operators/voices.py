@@ -54,8 +54,8 @@ def no_voices(width: int) -> Voices:
     return Voices(np.zeros(0, np.int32), np.zeros(0, np.uint64), np.zeros((0, width), np.int64))
 
 
-def group_voices(parts: Sequence[Voices], keep: int) -> Voices:
-    """Sum rows by (entity, author); authors beyond the `keep` smallest hashes of an entity go to its buckets.
+def group_voices(parts: Sequence[Voices], keep: int, buckets: bool = True) -> Voices:
+    """Sum rows by (entity, author); authors beyond the `keep` smallest hashes of an entity go to its buckets, if any.
 
     Sums may be negative (taking back); pairs without posts go.
     """
@@ -77,6 +77,8 @@ def group_voices(parts: Sequence[Voices], keep: int) -> Voices:
     over = (_ranks(held.ids) >= keep) & (held.hashes < TOP)
     if not over.any():
         return held
+    if not buckets:
+        return held.take(~over)
     folded = np.where(over, TOP + held.hashes % np.uint64(BUCKETS), held.hashes)
     return group_voices([Voices(held.ids, folded, held.sums)], keep)
 
@@ -91,13 +93,15 @@ class VoiceTable:
     """Voices of one slot or pane, built like a log-structured merge: adds are appended, `settle` folds them together.
 
     Args:
-        width: columns of a row. keep: authors held one by one per entity.
+        width: columns of a row. keep: authors held one by one per entity. buckets: the others share buckets; without
+            them they go, and what is left is a sample.
     """
 
-    __slots__ = ("_counts", "_keep", "_parts", "_pending", "_settled")
+    __slots__ = ("_buckets", "_counts", "_keep", "_parts", "_pending", "_settled")
 
-    def __init__(self, width: int, keep: int) -> None:
+    def __init__(self, width: int, keep: int, buckets: bool = True) -> None:
         self._keep = keep
+        self._buckets = buckets
         self._settled = no_voices(width)
         self._counts: Voices | None = None
         self._parts: list[Voices] = []
@@ -114,7 +118,7 @@ class VoiceTable:
     def settle(self) -> Voices:
         """All rows; once sealed, the repeated ones alone."""
         if self._parts:
-            self._settled = group_voices([self._settled, *self._parts], self._keep)
+            self._settled = group_voices([self._settled, *self._parts], self._keep, self._buckets)
             self._parts, self._pending = [], 0
         return self._settled
 
@@ -291,3 +295,14 @@ def _excess(at: I64, posts: F64, k: int) -> F64:
     mean = np.bincount(at, weights=posts, minlength=k)[at] / BUCKETS
     beyond = np.maximum(posts - mean - 4 * np.sqrt(mean), 0.0)
     return np.bincount(at, weights=beyond**2, minlength=k).astype(np.float64)
+
+
+def distinct(ids: I32, sample: Voices, keep: int) -> F64:
+    """How many different hashes each entity of `ids` (sorted) has, from a bottom-k sample: exact below `keep`."""
+    sample = sample.take(np.isin(sample.ids, ids))
+    at = np.searchsorted(ids, sample.ids)
+    found = np.bincount(at, minlength=len(ids)).astype(np.float64)
+    full = found >= keep
+    if full.any():
+        found[full] = (keep - 1) / _share(at, sample.hashes, len(ids))[full]
+    return found

@@ -36,6 +36,7 @@ def block() -> PaneBlock:
     batch = batch_of(
         ["a", "b", "c"], times=[1, 2, 3], authors=[2**64 - 1, 0, 5], links=[(k, n) for k in range(3) for n in names]
     )
+    batch = replace(batch, text_keys=np.array([3, 2**64 - 9, 3], np.uint64))
     store.fold(batch, np.array([[2**40], [-5], [0]], np.int64), np.array([BEGINNING, 10_000, 2**62], np.int64))
     return store.drain(2)[0]
 
@@ -47,6 +48,8 @@ def test_a_block_comes_back_as_it_was() -> None:
     assert (got.partition, got.stamp, got.pane_start, got.names) == (2, 2, 0, sent.names)
     assert got.values.tolist() == sent.values.tolist()
     assert [a.tolist() for a in got.voices] == [a.tolist() for a in sent.voices]
+    assert [a.tolist() for a in got.texts] == [a.tolist() for a in sent.texts]
+    assert len(got.texts.ids) == 6
     assert (got.late_rows.tolist(), got.late_marks.tolist()) == (sent.late_rows.tolist(), sent.late_marks.tolist())
     assert len(got.late_rows) == 6
     assert got.voices.hashes.max() == 2**64 - 1
@@ -68,6 +71,9 @@ def test_progress_comes_back_as_it_was(watermark: int, idle: bool, closed: bool)
         {"author_hashes": b""},
         {"author_sums": b""},
         {"author_sums": b"\0" * 7},
+        {"text_rows": b"\x63\0\0\0" * 6},
+        {"text_hashes": b""},
+        {"text_counts": b"\0" * 4},
         {"late_rows": b"\xff\xff\xff\xff" * 6},
         {"late_marks": b"\0" * 8},
         {"entities": ()},

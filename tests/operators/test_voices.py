@@ -18,6 +18,7 @@ from operators.voices import (
     Voices,
     VoiceTable,
     crowd,
+    distinct,
     fold_like,
     group_voices,
     hush,
@@ -141,3 +142,18 @@ def test_after_sealing_counts_stay_and_only_repeated_authors_keep_their_sums() -
     assert counted(held.counts()) == counted(before) == {(0, 1): 1, (0, 2): 2, (1, 3): 1}
     assert counted(held.repeated()) == counted(repeated) == {(0, 2): 2}
     assert held.repeated().sums.tolist() == [[2, 2 * MICRO, MICRO]]
+
+
+@given(pairs)
+def test_distinct_is_exact_below_the_bound(given_pairs: Pairs) -> None:
+    table = group_voices([said(given_pairs)], 64, buckets=False)
+    got = distinct(np.arange(4, dtype=np.int32), table, 64)
+    assert got.tolist() == [len({h for i, h in given_pairs if i == e}) for e in range(4)]
+
+
+def test_distinct_beyond_the_bound_is_near() -> None:
+    hashes = np.random.default_rng(4).integers(1, 2**64, 30_000, np.uint64)
+    rows = Voices(np.zeros(30_000, np.int32), hashes, np.ones((30_000, 1), np.int64))
+    table = group_voices([rows], 256, buckets=False)
+    assert len(table.ids) == 256
+    assert distinct(np.zeros(1, np.int32), table, 256)[0] == pytest.approx(30_000, rel=0.2)

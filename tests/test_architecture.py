@@ -19,7 +19,7 @@ GROUND = {
     "operators": set(
         """
         admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire clock correct
-        domain errors evolution fingerprint gate gazetteer interval masking names ontology panes post_reader prewalk
+        cues domain errors evolution fingerprint gate gazetteer interval masking names ontology panes past post_reader prewalk
         reasons records registry schema scores_wire sent signal_wire slots voices window
         """.split()
     ),

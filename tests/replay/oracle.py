@@ -10,6 +10,7 @@ import gzip
 import json
 import math
 import random
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -19,11 +20,16 @@ from pathlib import Path
 
 import numpy as np
 
+from operators.cues import OFFERS, RESPONDERS, RUMOURS
 from operators.entities import Linker
 from operators.records import PostBatch
 
 TUMBLING = ((60_000, 60_000), (300_000, 300_000), (3_600_000, 3_600_000), (86_400_000, 86_400_000))
-TASKS = {"market": ("emtract7", "bullbear3"), "crisis": ("disaster_message",), "social": ("goemotions28",)}
+TASKS = {
+    "market": ("emtract7", "bullbear3"),
+    "crisis": ("disaster_message", "sentiment3", "crisis_info6", "parrott"),
+    "social": ("goemotions28",),
+}
 MINIMUM = 20
 Post = dict[str, object]
 Scores = dict[str, list[dict[str, int]]]
@@ -163,23 +169,69 @@ def market_values(scores: Scores, rows: list[int], _: list[bool]) -> dict[str, f
     return out
 
 
-def crisis_values(scores: Scores, rows: list[int], placed: list[bool]) -> dict[str, float]:
-    labels = scores["disaster_message"]
+def crisis_values(scores: Scores, rows: list[int], placed: list[bool]) -> dict[str, float | None]:
+    labels, types, felt, cues = (scores[k] for k in ("disaster_message", "crisis_info6", "parrott", "cues"))
     n = len(rows) * MICRO
-    out = {f"need.{need}": float(Fraction(sum(labels[k][need] for k in rows), n)) for need in NEEDS}
+
+    def share(table: list[dict[str, int]], label: str) -> float:
+        return float(Fraction(sum(table[k][label] for k in rows), n))
+
+    out: dict[str, float | None] = {f"need.{need}": share(labels, need) for need in NEEDS}
     for kind in ("request", "offer"):
-        out[kind] = float(Fraction(sum(labels[k][kind] for k in rows), n))
+        out[kind] = share(labels, kind)
     out["without_place"] = sum(1 for k in rows if not placed[k]) / len(rows)
+    given = sum(max(labels[k]["offer"], MICRO - labels[k]["request"] if cues[k]["offers"] else 0) for k in rows)
+    out["offered"] = float(Fraction(given, n))
+    out["balance"] = math.log((1 + sum(labels[k]["request"] for k in rows) / MICRO) / (1 + given / MICRO))
+    named = [scores["sentiment3"][k] for k in rows if cues[k]["responders"]]
+    plus, minus = sum(post["positive"] for post in named), sum(post["negative"] for post in named)
+    out["attitude"] = float(Fraction(plus - minus, plus + minus)) if plus + minus else None
+    out["response"] = len(named) / len(rows)
+    for name, label in INFO.items():
+        out[f"info.{name}"] = share(types, label)
+    out["info.other"] = max(0.0, float(1 - Fraction(sum(types[k][label] for k in rows for label in INFO.values()), n)))
+    out |= {name: share(felt, name) for name in ("fear", "sadness", "anger", "joy")}
+    out["rumour_cue"] = sum(cues[k]["rumours"] for k in rows) / len(rows)
     return out
+
+
+def cues_of(posts: list[Post]) -> list[dict[str, int]]:
+    """Which lists of phrases each post has one of, looked for with a regular expression."""
+    finders = {}
+    for name, phrases in (("responders", RESPONDERS), ("offers", OFFERS), ("rumours", RUMOURS)):
+        spaced = [phrase.split() for phrase in phrases.replace("\n", "|").split("|") if phrase]
+        ways = ["".join(words) for words in spaced] + [r"[^a-z0-9]+".join(words) for words in spaced]
+        finders[name] = re.compile(rf"(?<![^\W_])(?:{'|'.join(ways)})(?![^\W_])")
+    texts = [str(post["text"]).lower() for post in posts]
+    return [{name: int(finder.search(text) is not None) for name, finder in finders.items()} for text in texts]
 
 
 EMTRACT = {"neutral": "neutral", "joy": "happy", "sadness": "sad", "anger": "anger", "disgust": "disgust",
            "surprise": "surprise", "fear": "fear"}  # fmt: skip
 NEEDS = ("water", "food", "shelter", "medical_help", "medical_products", "clothing", "transport", "electricity",
          "search_and_rescue", "security", "missing_people", "money", "tools")  # fmt: skip
+INFO = {"affected_people": "Affected individuals", "infrastructure": "Infrastructure and utilities",
+        "donations": "Donations and volunteering", "caution": "Caution and advice",
+        "sympathy": "Sympathy and support"}  # fmt: skip
 NAMES = {
     "market": (*EMTRACT, "valence", "bullishness", "agreement", "disagreement", "buzz"),
-    "crisis": (*(f"need.{need}" for need in NEEDS), "request", "offer", "without_place"),
+    "crisis": (
+        *(f"need.{need}" for need in NEEDS),
+        "request",
+        "offer",
+        "without_place",
+        "offered",
+        "balance",
+        "attitude",
+        "response",
+        *(f"info.{name}" for name in INFO),
+        "info.other",
+        "fear",
+        "sadness",
+        "anger",
+        "joy",
+        "rumour_cue",
+    ),
 }
 VALUES = {"market": market_values, "crisis": crisis_values}
 

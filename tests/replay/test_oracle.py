@@ -14,6 +14,7 @@ from oracle import (
     TASKS,
     Post,
     RowKey,
+    cues_of,
     disagreements,
     disordered,
     entities_of,
@@ -75,6 +76,7 @@ class Case:
         self.path = write_posts(folder / f"{domain}-{head}.jsonl.gz", posts)
         self.times = times_of(posts, STEP_S)
         scores = {task: score_file(self.path, task) for task in TASKS[domain]}
+        scores["cues"] = cues_of(posts)
         self.want: Rows = expected(posts, self.times, entities_of(posts, domain), scores, domain)
         self.count = len(posts)
         shuffled = disordered(posts, self.times)

@@ -13,7 +13,7 @@ from stream.base import Log, TopicSpec
 from stream.config import DOMAINS, INPUT_TOPICS
 from stream.connect import open_log
 from stream.errors import LogError, UsageError
-from stream.topics import MEANING, engine_topics
+from stream.topics import MEANING, engine_topics, plane_topics
 
 WEEK_MS = 7 * 86_400_000
 
@@ -30,6 +30,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     apply.set_defaults(run=apply_topics)
     for kind in (show, apply):
         kind.add_argument("--domain", choices=DOMAINS, default=None, help="only what this domain needs")
+        kind.add_argument("--serve", action="store_true", help="also those of `affect signals serve`")
         kind.add_argument("--partitions", type=int, default=1, help="partitions of the input topic")
 
 
@@ -37,7 +38,10 @@ def _wanted(args: argparse.Namespace) -> list[TopicSpec]:
     if not 1 <= args.partitions <= 4096:
         raise UsageError(f"--partitions: expected 1 to 4096, got {args.partitions}")
     domains = [args.domain] if args.domain else list(DOMAINS)
-    return list({t.name: t for d in domains for t in engine_topics(INPUT_TOPICS[d], args.partitions, WEEK_MS)}.values())
+    wanted = [t for d in domains for t in engine_topics(INPUT_TOPICS[d], args.partitions, WEEK_MS)]
+    if args.serve:
+        wanted += plane_topics(WEEK_MS)
+    return list({t.name: t for t in wanted}.values())
 
 
 def _line(spec: TopicSpec) -> str:

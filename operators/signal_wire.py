@@ -13,8 +13,11 @@ from operators.errors import OperatorError
 from operators.records import SignalRow
 
 _DOUBLE = struct.Struct("<d").pack
+_PAIR = struct.Struct("<dd").pack
 _SOME = struct.Struct("<Bd").pack
+_ALL = struct.Struct("<BdBdBd").pack
 _NULL = b"\0"
+_NONE = _NULL * 3
 _STATUS = {"provisional": b"\0", "final": b"\x02", "revised": b"\x04"}
 
 
@@ -50,8 +53,34 @@ def text(value: str) -> bytes:
     return varint(len(raw)) + raw
 
 
-def _maybe(value: float | None) -> bytes:
-    return _NULL if value is None else _SOME(2, value)
+# The rows of an entity come one after the other and share most of what they say: it is written once. No double is in
+# these keys: 0.0 and -0.0 are one key and two bodies.
+
+
+@lru_cache(maxsize=256)
+def _place(domain: str, entity: str, start: int, end: int) -> bytes:
+    return text(domain) + text(entity) + varint(start) + varint(end)
+
+
+@lru_cache(maxsize=256)
+def _state(status: str, revision: int, watermark: int, model: str, ontology: str) -> bytes:
+    known = _STATUS.get(status)
+    if known is None:
+        raise OperatorError(f"signal row: expected status of {sorted(_STATUS)}, got {status!r}")
+    return known + varint(revision) + varint(watermark) + text(model) + text(ontology)
+
+
+@lru_cache(maxsize=256)
+def _texts(values: tuple[str, ...]) -> bytes:
+    return varint(len(values)) + b"".join(map(text, values)) + _NULL if values else _NULL
+
+
+def _three(value: float | None, lo: float | None, hi: float | None) -> bytes:
+    if value is None and lo is None and hi is None:
+        return _NONE
+    if value is not None and lo is not None and hi is not None:
+        return _ALL(2, value, 2, lo, 2, hi)
+    return b"".join(_NULL if one is None else _SOME(2, one) for one in (value, lo, hi))
 
 
 def signal_body(row: SignalRow) -> bytes:
@@ -60,34 +89,18 @@ def signal_body(row: SignalRow) -> bytes:
     Raises:
         OperatorError: a value the schema cannot hold.
     """
-    status = _STATUS.get(row.status)
-    if status is None:
-        raise OperatorError(f"signal row: expected status of {sorted(_STATUS)}, got {row.status!r}")
-    reasons = b"".join(map(text, row.reasons))
     return b"".join(
         (
             text(row.signal),
-            text(row.domain),
-            text(row.entity),
-            varint(row.window_start),
-            varint(row.window_end),
-            _maybe(row.value),
-            _maybe(row.lo),
-            _maybe(row.hi),
+            _place(row.domain, row.entity, row.window_start, row.window_end),
+            _three(row.value, row.lo, row.hi),
             varint(row.n),
             _DOUBLE(row.n_eff),
             varint(row.authors),
             _DOUBLE(row.buzz),
-            status,
-            varint(row.revision),
-            varint(row.watermark),
-            text(row.model),
-            text(row.ontology),
-            varint(len(row.reasons)) + reasons + _NULL if row.reasons else _NULL,
-            _DOUBLE(row.capped),
-            _DOUBLE(row.sampled),
-            _maybe(row.corrected),
-            _maybe(row.corrected_lo),
-            _maybe(row.corrected_hi),
+            _state(row.status, row.revision, row.watermark, row.model, row.ontology),
+            _texts(row.reasons),
+            _PAIR(row.capped, row.sampled),
+            _three(row.corrected, row.corrected_lo, row.corrected_hi),
         )
     )

@@ -315,6 +315,8 @@ class WindowWorker:
 
     async def _rebuild(self) -> None:
         self.stage = self._make_stage()
+        kept = await self._log.restore(self._group, self.stage.kept)
+        await asyncio.to_thread(self.stage.restore, kept)
         position = (await self._log.committed(self._group, PANES))[0]
         while self.stage.offset < position:
             wanted = min(READ_PANES, position - self.stage.offset)
@@ -347,29 +349,21 @@ class WindowWorker:
         while not stop.is_set():
             at = stage.offset
             records = await steadily(lambda at=at: self._log.read(PANES, 0, at, READ_PANES, 0.2), pulse, "read panes")  # type: ignore[misc]
-            now = time.monotonic()
-            due = now - last >= pace.commit_interval_s or not pace.until_end
             # In a thread: thousands of rows take longer than some sessions last, and heartbeats go out meanwhile.
-            made = await asyncio.to_thread(self._step, stage, records, due) if records else None
-            if made is not None:
-                rows, unit = made
-                await commit(self._log, unit, pulse, "commit signals")
+            if records:
+                await asyncio.to_thread(stage.ingest, records)
+            now = time.monotonic()
+            if records and (now - last >= pace.commit_interval_s or stage.done or not pace.until_end):
+                units = iter(stage.units(not pace.until_end, self._clock.now_ms(), self._generation))
+                while (made := await asyncio.to_thread(next, units, None)) is not None:
+                    rows, unit = made
+                    await commit(self._log, unit, pulse, "commit signals")
+                    if pulse.on_rows is not None and rows:
+                        pulse.on_rows(rows)
                 last = now
-                if pulse.on_rows is not None and rows:
-                    pulse.on_rows(rows)
             if pace.until_end and stage.done and not records and self._all_read(stage):
                 pulse.ended.set()
                 return
-
-    def _step(
-        self, stage: WindowStage, records: Sequence[Record], due: bool
-    ) -> tuple[list[SignalRow], CommitUnit] | None:
-        """Take records in; where it is time, the rows they make and what to commit."""
-        stage.ingest(records)
-        if not (due or stage.done):
-            return None
-        rows = stage.emit(provisional=not self._pace.until_end)
-        return rows, stage.unit(rows, self._clock.now_ms(), self._generation)
 
     def _all_read(self, stage: WindowStage) -> bool:
         """Whether every partition stands at its end: an earlier run may have closed them before the input grew."""

@@ -19,8 +19,8 @@ GROUND = {
     "operators": set(
         """
         admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire clock correct
-        cues domain errors evolution fingerprint gate gazetteer interval masking names ontology panes past post_reader prewalk
-        reasons records registry schema scores_wire sent signal_wire slots voices window
+        cues domain errors evolution fingerprint gate gazetteer interval masking names ontology panes past post_reader
+        prewalk reasons records registry schema scores_wire sent signal_wire slots voices window
         """.split()
     ),
     "stream": set(

@@ -66,6 +66,7 @@ def test_every_signal_of_four_posts_by_hand() -> None:
         "neutral": 1.35 / 4, "joy": 0.9 / 4, "sadness": 0.25 / 4, "anger": 0.2 / 4, "disgust": 0.3 / 4,
         "surprise": 0.5 / 4, "fear": 0.5 / 4, "valence": (0.9 - 0.25 - 0.2 - 0.3 - 0.5) / 4, "bullishness": b,
         "agreement": 1 - math.sqrt(1 - b * b), "disagreement": math.sqrt(1 - s * s), "buzz": math.log(5),
+        "panic": 0.0, "conviction": 1 / 4, "concentration": 1 / 4, "near_duplicates": 0.0,
     }  # fmt: skip
     assert got == pytest.approx({f"market.{name}": value for name, value in want.items()}, abs=1e-12)
     assert sum(got[f"market.{e}"] for e in list(want)[:7]) == pytest.approx(1.0)
@@ -105,7 +106,11 @@ def test_one_author_widens_and_moves_nothing() -> None:
     )
     assert many.value.tolist() == one.value.tolist()
     wide = (one.hi - one.lo)[0] > (many.hi - many.lo)[0]
-    assert [name for name, wider in zip(SIGNALS, wide.tolist(), strict=True) if not wider] == ["market.buzz"]
+    assert [name for name, wider in zip(SIGNALS, wide.tolist(), strict=True) if not wider] == [
+        "market.buzz",
+        "market.concentration",
+        "market.near_duplicates",
+    ]
 
 
 seven = st.lists(st.integers(0, 1000), min_size=7, max_size=7).filter(any)

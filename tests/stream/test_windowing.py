@@ -15,6 +15,7 @@ from operators.domain import Derived, Domain, Sums
 from operators.records import MICRO, SignalRow
 from operators.voices import no_voices
 from operators.window import WindowSpec
+from stream import windowing
 from stream.base import Record
 from stream.topics import PANES, SIGNALS
 from stream.topology import build_codec
@@ -49,7 +50,8 @@ def block(pane: int, n: int, stamp: int, total: int = 0, marks: tuple[int, ...] 
     """`n` posts of unknown authors about `x`, and so about `all:*`."""
     names = ["x", "all:*"]
     return PaneBlock(
-        0, stamp, pane, names, np.array([[n, n, 0, n, n * MICRO, n * MICRO, total]] * 2, np.int64), no_voices(3),
+        0, stamp, pane, names, np.array([[n, n, n, n * MICRO, n * MICRO, total]] * 2, np.int64), no_voices(3),
+        no_voices(1),
         np.array([0, 1] * len(marks), np.int32), np.repeat(np.array(marks, np.int64), 2),
     )  # fmt: skip
 
@@ -71,7 +73,7 @@ class Sent:
 
 def rows_after(sent: Sent, stage: WindowStage, provisional: bool = True) -> dict[tuple[str, str, int], SignalRow]:
     stage.ingest(sent.records[stage.offset :])
-    return {(r.signal, r.entity, r.window_end): r for r in stage.emit(provisional)}
+    return {(r.signal, r.entity, r.window_end): r for rows, _ in stage.units(provisional, 77) for r in rows}
 
 
 def test_provisional_final_revised() -> None:
@@ -144,7 +146,7 @@ def test_a_restart_says_nothing_twice_and_forgets_nothing() -> None:
     for cut in range(0, len(sent.records) + 1):
         lived, rebuilt = WindowStage(PARTS, sealed_only=True), WindowStage(PARTS, sealed_only=True)
         lived.ingest(sent.records[:cut])
-        lived.emit(False)
+        list(lived.units(False, 77))
         rebuilt.ingest(sent.records[:cut])
         rebuilt.skip()
         after = [rows_after(sent, stage, provisional=False) for stage in (lived, rebuilt)]
@@ -157,10 +159,29 @@ def test_the_commit_holds_rows_under_their_ids_and_the_position() -> None:
     sent, stage = Sent(), WindowStage(PARTS, sealed_only=False)
     sent.put(block(0, 4, stamp=3))
     sent.mark(60_000, 4)
-    rows = list(rows_after(sent, stage).values())
-    unit = stage.unit(rows, now_ms=77, generation=5)
+    stage.ingest(sent.records)
+    ((rows, unit),) = stage.units(True, now_ms=77, generation=5)
     assert (unit.group, unit.generation, unit.offsets) == ("w", 5, {(PANES, 0): 2})
     assert [(o.topic, o.key, o.timestamp_ms) for o in unit.outputs] == [(SIGNALS, r.row_id.encode(), 77) for r in rows]
     assert [CODEC.decode_signal(o.value) for o in unit.outputs] == rows
     assert stage.rows_emitted == len(rows)
     assert msgspec.json.decode(msgspec.json.encode(rows[0]), type=SignalRow) == rows[0]
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 6])
+def test_many_rows_leave_in_several_commits_and_only_the_last_moves_the_position(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, whole = Sent(), WindowStage(PARTS, sealed_only=False)
+    sent.put(block(0, 4, stamp=3))
+    sent.mark(60_000, 4)
+    want = list(rows_after(sent, whole).values())
+    monkeypatch.setattr(windowing, "MOST_ROWS", most)
+    stage = WindowStage(PARTS, sealed_only=False)
+    stage.ingest(sent.records)
+    units = list(stage.units(True, 77, 5))
+    assert [row for rows, _ in units for row in rows] == want
+    assert [len(rows) for rows, _ in units] == [most] * ((len(want) - 1) // most) + [(len(want) - 1) % most + 1]
+    assert [dict(unit.offsets) for _, unit in units] == [{}] * (len(units) - 1) + [{(PANES, 0): 2}]
+    assert all(len(unit.outputs) == len(rows) and unit.generation == 5 for rows, unit in units)
+    assert stage.rows_emitted == len(want)

@@ -49,3 +49,9 @@ def mean(value: F64, mean_square: F64, n_eff: F64, low: float, high: float) -> t
     variance = (spread * n + 2 * ends) / (n + 2)
     half = Z95 * np.sqrt(variance / (n + 2))
     return np.clip(value - half, low, high), np.clip(value + half, low, high)
+
+
+def count(n: F64) -> tuple[F64, F64, F64]:
+    """ln(1 + n) of a (weighted) number of posts, with the Poisson interval of n: value, lo, hi."""
+    half = Z95 * np.sqrt(n)
+    return np.log1p(n), np.log1p(np.maximum(n - half, 0.0)), np.log1p(n + half)

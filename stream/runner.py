@@ -24,6 +24,7 @@ from stream.errors import LogError
 from stream.feed import Feed, OpsStatus
 from stream.in_flight import InFlight
 from stream.metrics import Metrics
+from stream.standing import Standing
 from stream.topics import PANES
 from stream.topology import Topology
 from stream.windowing import WindowStage
@@ -86,6 +87,7 @@ class Runner:
             clock,
             self._pulse,
         )
+        self._standing = Standing(log, topology.parts)
         self._alerts = self._alert_worker() if topology.config.alerts.rules else None
         # A replay is of the past: nobody is to be woken by it.
         hooked = topology.config.alerts.webhook and not until_end
@@ -195,7 +197,11 @@ class Runner:
         topology, rolling = self._topology, self.windows.rolling
         spans = await self._log.span(topology.config.topic)
         panes_end = (await self._log.span(PANES))[0][1]
-        marks = list(rolling.progress.values())  # at once: the windows are in another thread
+        if self._windows.stands_by:
+            await self._standing.catch_up()
+            panes_end = 0
+        # At once, for the windows are in another thread; and without them, what the other process has told.
+        marks = list(rolling.progress.values()) or list(self._standing.marks.values())
         appended = sum(end for _, end in spans)
         applied = sum(p.applied for p in marks) - rolling.late_posts
         duplicate, late = sum(p.duplicate for p in marks), sum(p.late for p in marks) + rolling.late_posts

@@ -300,6 +300,11 @@ class WindowWorker:
         self._leaving = False
         self.stage = make_stage()
 
+    @property
+    def stands_by(self) -> bool:
+        """Another process has the windows."""
+        return self._member is not None and not self._member.partitions and not self._leaving
+
     async def start(self, ends: Sequence[int] = ()) -> None:
         """Join the group. `ends`: offsets at which the input partitions end for a run that is to stop there."""
         self._ends = tuple(ends)

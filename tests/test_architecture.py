@@ -49,7 +49,7 @@ ROOF = {
         """
         registry_open archive_open exporting file_archive notebook replaying web_archive
         agents alerting cli commands connect delivering following ingest live results runner scoring serve
-        signals_app signals_serve sinking topology web windowing worker
+        signals_app signals_serve sinking standing topology web windowing worker
         """.split()
     ),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 import time
 from collections.abc import Coroutine, Sequence
@@ -120,8 +121,19 @@ def test_workers_that_come_and_go_while_posts_flow_change_no_number(broker: Any,
             await flow.end()
             case.check(await engine.result())
             await asyncio.to_thread(third.stop)
+            for worker in (first, second, third):  # each knows how all of them stand, whoever has the windows
+                assert told(worker)["in"] == sum(told(worker).values()) - told(worker)["in"]
+                assert told(worker)["applied"] > 0
+            assert told(third)["in flight"] == 0
 
     run(scene())
+
+
+def told(process: Process) -> dict[str, int]:
+    """The conservation sum a process ends with."""
+    line = process.words().splitlines()[-1]
+    found = re.findall(r"(\d+) (?:posts )?(in flight|in|applied|duplicate|late|rejected)\b", line)
+    return {word: int(count) for count, word in found}
 
 
 async def said(words: str, *processes: Process) -> None:

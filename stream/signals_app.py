@@ -1,4 +1,4 @@
-"""The signal plane: a Faust app on the signal topic. The only door to `faust`.
+"""The signal plane: a Faust app on the signal topic. With `agents` the door to `faust`.
 
 Faust brings the consumer group, agents, changelogged tables, the web server and the way to the worker that has the
 tables. Delivery is ours: an agent takes rows in batches, its duty says what came of them, outputs are acknowledged by
@@ -17,20 +17,17 @@ import socket
 import struct
 import tempfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import faust
 from faust.exceptions import FaustError
-from faust.serializers.codecs import Codec as FaustCodec
 from faust.types import TP, EventT, StreamT
-from faust.types import Message as FaustMessage
 
 from operators.base import Clock
 from operators.codec import Codec
 from operators.errors import Rejected
 from operators.records import DeadLetter, SignalRow
-from stream.errors import StreamError, UsageError
+from stream.errors import StreamError
 from stream.kafka import KafkaLog
 from stream.kafka_wire import Access
 from stream.signal_duties import Duty, Message
@@ -100,7 +97,7 @@ class Plane:
         self._folder = tempfile.TemporaryDirectory(prefix="affect-signals-")  # Faust insists on one
         self.app = faust.App(
             log.prefix + PLANE,
-            **_connection(log.access),
+            **connection(log.access),
             datadir=self._folder.name,
             Table=StampedTable,
             consumer_group_instance_id=log.instance,
@@ -326,49 +323,7 @@ class _Desk:
         self._plane.pulse.ended.set()
 
 
-class _SignalRows(FaustCodec):
-    """Bytes of the signal topic to `SignalRow`s, for the agents of users."""
-
-    def __init__(self, codec: Codec) -> None:
-        super().__init__()
-        self._codec = codec
-
-    def _loads(self, s: bytes) -> SignalRow:
-        return self._codec.decode_signal(s)
-
-
-class _Lenient(faust.Topic):
-    """A topic whose unreadable messages are passed over with a line; Faust would raise them in the agent."""
-
-    async def on_value_decode_error(self, exc: Exception, message: FaustMessage) -> None:
-        log_.warning("%s[%d] offset %d is no signal row: %s", message.topic, message.partition, message.offset, exc)
-
-
-def agent_app(name: str, log: KafkaLog, codec: Codec) -> tuple[Any, Any]:
-    """A Faust app for an agent of your own, and the signal topic as a channel of `SignalRow`s.
-
-    Args:
-        name: of the consumer group; its own, so that it gets every row.
-
-    Returns:
-        (`faust.App`, topic): run with `faust -A MODULE worker`. A message that is no row is left out.
-    """
-    if not name or name == PLANE:
-        raise UsageError(f"agent_app: expected a name of its own, got {name!r}")
-    app = faust.App(
-        log.prefix + name,
-        **_connection(log.access),
-        Topic=_Lenient,
-        datadir=str(Path(tempfile.gettempdir()) / f"faust-{log.prefix}{name}"),
-        broker_session_timeout=SESSION_S,
-        broker_heartbeat_interval=SESSION_S / 5,
-        topic_partitions=1,
-    )
-    rows = app.topic(log.prefix + SIGNALS, key_type=bytes, key_serializer="raw", value_serializer=_SignalRows(codec))
-    return app, rows
-
-
-def _connection(access: Access) -> dict[str, Any]:
+def connection(access: Access) -> dict[str, Any]:
     """What every app of ours is made with: where the cluster is, memory tables, and topics that are made before."""
     found: dict[str, Any] = {
         "broker": [f"kafka://{server}" for server in access.bootstrap.split(",")],

@@ -63,7 +63,7 @@ DOORS = {
     },
     "prometheus_client": {"stream/metrics.py"},
     "psycopg": {"stream/postgres.py", "stream/postgres_archive.py"},
-    "faust": {"stream/signals_app.py"},
+    "faust": {"stream/agents.py", "stream/signals_app.py"},
     "fastavro": {"operators/codec.py", "operators/schema.py", "operators/evolution.py"},
     "onnxruntime": {"engines/onnx.py", "engines/training/"},
     "onnx": {"engines/training/"},

@@ -11,7 +11,9 @@ import msgspec
 from operators.errors import ConfigInvalid
 from operators.window import parse_span
 
-Kind = Literal["threshold", "change", "burst"]
+Kind = Literal["threshold", "change", "burst", "cusum"]
+COUNTING: tuple[Kind, ...] = ("burst", "cusum")
+"""Kinds that compare a count with its average over the windows before."""
 Severity = Literal["info", "warning", "critical"]
 
 MOST_RULES = 1_000
@@ -28,10 +30,13 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
         window: size of the windows looked at, e.g. `5m`, whatever their hop.
         kind: `threshold` fires where the value is above `above` or below `below`; `change` where the value minus
             that of the window before (the one that ends where this begins) is beyond `by`, whose sign is the
-            direction; `burst` where the Poisson z of `of` against its average over the windows before is above `z`.
-        of: what a burst counts: `n` posts, the `value` itself (count-like, >= 0), or `share`: value times n_eff.
-        memory: windows the burst average remembers (EWMA weight 2 / (memory + 1) a window). warm_up: windows that
-            must have passed before a burst can fire.
+            direction; `burst` where the Poisson z of `of` against its average over the windows before is above `z`;
+            `cusum` where those z, less 0.5 each, have added up to more than `above` (S <- max(0, S + z - 0.5)): a
+            rise too small for one window, that lasts.
+        of: what a burst or cusum counts: `n` posts, the `value` itself (count-like, >= 0), or `share`: value times
+            n_eff.
+        memory: windows the average remembers (EWMA weight 2 / (memory + 1) a window). warm_up: windows that must have
+            passed before a burst or cusum can fire.
         hysteresis: a rule that fired is armed again once its measure lies this far inside the limit.
         cool_down: least event time between two alerts for an entity, `0s` = none.
         status: `final` looks at final and revised rows only, `provisional` at all.
@@ -77,16 +82,21 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
         self._check_limits()
 
     def _check_limits(self) -> None:
-        wanted = {"threshold": ("above", "below"), "change": ("by",), "burst": ("z",)}[self.kind]
+        wanted = {"threshold": ("above", "below"), "change": ("by",), "burst": ("z",), "cusum": ("above",)}[self.kind]
         given = [key for key in ("above", "below", "by", "z") if getattr(self, key) is not None]
         if stray := [key for key in given if key not in wanted]:
             raise ConfigInvalid(f"{stray[0]}: no setting of kind {self.kind!r}, which takes {' and '.join(wanted)}")
         if not given:
             raise ConfigInvalid(f"{' or '.join(wanted)}: expected a number for kind {self.kind!r}, got none")
-        if self.kind != "burst" and self.of != "n":
-            raise ConfigInvalid(f"of: no setting of kind {self.kind!r}, only of burst")
+        if self.kind not in COUNTING and self.of != "n":
+            raise ConfigInvalid(f"of: no setting of kind {self.kind!r}, only of {' and '.join(COUNTING)}")
         if self.by == 0:
             raise ConfigInvalid("by: expected a rise (above 0) or a fall (below 0), got 0")
+        if self.kind == "cusum" and self.above is not None and not 0 <= self.hysteresis <= self.above > 0:
+            raise ConfigInvalid(
+                f"above, hysteresis: expected above > 0 and hysteresis of at most that, got {self.above} and "
+                f"{self.hysteresis}; a sum is never below 0"
+            )
         if self.z is not None and self.z <= 0:
             raise ConfigInvalid(f"z: expected above 0, got {self.z}")
         if self.above is not None and self.below is not None and self.above - self.below < 2 * self.hysteresis:

@@ -9,17 +9,21 @@ from math import sqrt
 
 import msgspec
 
-from operators.alert_rules import Rule, parse_rules
+from operators.alert_rules import COUNTING, Rule, parse_rules
 from operators.records import Alert, SignalRow
 
 MOST_KEYS = 100_000
 """(rule, entity) pairs held at once: some 500 bytes each. Beyond it the one not fed for the longest is forgotten."""
 
 _PULSE = "@began"
+SLACK = 0.5
+"""What each window's z must be above on average for a cusum to grow (Page 1954; the half of a shift by one)."""
+FULL = 2.0
+"""A cusum stops growing at so many times its limit: however long a burst lasted, the rule is armed again soon."""
 
 
 class _Seen(msgspec.Struct, array_like=True):
-    """A window of an entity as its newest row says. `count`: what a burst counts, None = unknown."""
+    """A window of an entity as its newest row says. `count`: what a burst or cusum counts, None = unknown."""
 
     end: int
     revision: int
@@ -37,6 +41,7 @@ class _State(msgspec.Struct, array_like=True):
         seen: windows that end from `newest - 2 * size` on, in order of their end.
         total, weight: average count a window is total / weight, over windows that end up to `folded`.
         active: fired and not yet clear. alerted: end of the window last alerted.
+        grown: sum of a cusum over windows that end up to `folded`.
     """
 
     since: int
@@ -48,6 +53,7 @@ class _State(msgspec.Struct, array_like=True):
     total: float = 0.0
     weight: float = 0.0
     seen: list[_Seen] = []
+    grown: float = 0.0
 
 
 class _Began(msgspec.Struct, array_like=True):
@@ -198,7 +204,7 @@ def _note(state: _State, rule: Rule, row: SignalRow) -> bool:
 
 
 def _count(rule: Rule, row: SignalRow) -> float | None:
-    """What a burst counts in a window; None = unknown (a null or negative value)."""
+    """What a burst or cusum counts in a window; None = unknown (a null or negative value)."""
     if rule.of == "n":
         return float(row.n)
     if row.value is None or row.value < 0:
@@ -212,14 +218,18 @@ def _fold(state: _State, rule: Rule, end: int, count: float | None) -> None:
     Hops overlap, so a window weighs by how much later it ends than the last one; one window size is one step.
     """
     gap, size = end - state.folded, rule.window_ms
-    if rule.kind != "burst" or gap <= 0:
+    if rule.kind not in COUNTING or gap <= 0:
         return
+    if rule.kind == "cusum":
+        state.grown = _grown(state, rule, max(gap - size, 0) / size, 0.0, end - size)
     keep = 1.0 - 2.0 / (rule.memory + 1)
     silent = keep ** (max(gap - size, 0) / size)
     state.total *= silent
     state.weight += (1.0 - silent) * (1.0 - state.weight)
     state.folded = end
     if count is not None:
+        if rule.kind == "cusum":
+            state.grown = _grown(state, rule, min(gap, size) / size, count, end)
         share = 1.0 - keep ** (min(gap, size) / size)
         state.total += share * (count - state.total)
         state.weight += share * (1.0 - state.weight)
@@ -281,19 +291,41 @@ def _measure(state: _State, rule: Rule, row: SignalRow, value: float) -> tuple[f
         moved = value - before
         beyond = moved - rule.by if rule.by > 0 else rule.by - moved
         return beyond, moved, before, f"{before:.4g} to {value:.4g}, a move of {moved:+.4g}"
-    return _burst(state, rule, row)
+    return _against_average(state, rule, row)
 
 
-def _burst(state: _State, rule: Rule, row: SignalRow) -> tuple[float, float, float, str] | None:
-    """Poisson z = (count - mean) / sqrt(mean), mean at least 1, over windows that ended before this one began."""
-    start, size = row.window_start, rule.window_ms
+def _against_average(state: _State, rule: Rule, row: SignalRow) -> tuple[float, float, float, str] | None:
+    """A burst's z, or a cusum, against windows that ended before this one began."""
+    start = row.window_start
     before = [seen for seen in state.seen if seen.end <= start]
     for seen in before:
         _fold(state, rule, seen.end, seen.count)
     _fold(state, rule, start, 0.0)  # does nothing where the window that ended at `start` had a row
     count = _count(rule, row)
-    if count is None or rule.z is None or state.weight == 0 or start - state.since + size < rule.warm_up * size:
+    if count is None or state.weight == 0 or not _warm(state, rule, row.window_end):
         return None
+    mean, z = _compared(state, count)
+    words = f"{count:.4g} where {mean:.4g} is usual, z {z:.3g}"
+    if rule.kind == "cusum" and rule.above is not None:
+        grown = _grown(state, rule, 1.0, count, row.window_end)
+        return grown - rule.above, grown, mean, f"{words}, sum {grown:.3g} above {rule.above:g}"
+    return None if rule.z is None else (z - rule.z, z, mean, words)
+
+
+def _warm(state: _State, rule: Rule, end: int) -> bool:
+    """Whether enough windows have passed before the one that ends at `end`."""
+    return end - state.since >= rule.warm_up * rule.window_ms
+
+
+def _compared(state: _State, count: float) -> tuple[float, float]:
+    """The usual count and the Poisson z = (count - usual) / sqrt(usual), usual at least 1 in the root."""
     mean = state.total / state.weight
-    z = (count - mean) / sqrt(max(mean, 1.0))
-    return z - rule.z, z, mean, f"{count:.4g} where {mean:.4g} is usual, z {z:.3g}"
+    return mean, (count - mean) / sqrt(max(mean, 1.0))
+
+
+def _grown(state: _State, rule: Rule, windows: float, count: float, end: int) -> float:
+    """The cusum after `windows` more windows of `count` each, the last of which ends at `end`."""
+    if state.weight == 0 or rule.above is None or not _warm(state, rule, end):
+        return state.grown
+    _, z = _compared(state, count)
+    return min(max(0.0, state.grown + windows * (z - SLACK)), FULL * rule.above)

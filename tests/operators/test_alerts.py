@@ -127,6 +127,56 @@ def test_burst_of_a_share() -> None:
     assert ends(rules(value), [*values(*[-10.0] * 10), row(11, -30.0)]) == []  # not a count
 
 
+def by_the_book(counts: list[int], above: float, memory: int, warm_up: int) -> list[float]:
+    """S <- max(0, S + z - 0.5), z = (n - mean) / sqrt(mean), mean = EWMA of the windows before; no cap."""
+    keep, total, weight, grown, out = 1 - 2 / (memory + 1), 0.0, 0.0, 0.0, []
+    for k, n in enumerate(counts):
+        if k and k + 1 > warm_up:
+            mean = total / weight
+            grown = max(0.0, grown + (n - mean) / max(mean, 1.0) ** 0.5 - 0.5)
+        out.append(grown)
+        total, weight = keep * total + (1 - keep) * n, keep * weight + 1 - keep
+    return out
+
+
+@given(st.lists(st.integers(0, 60), min_size=3, max_size=60), st.integers(2, 20), st.integers(1, 8))
+def test_cusum_is_the_one_of_the_book(counts: list[int], memory: int, warm_up: int) -> None:
+    made = rules(f'kind = "cusum"\nabove = 1e6\nmemory = {memory}\nwarm_up = {warm_up}')
+    alarming = rules(f'kind = "cusum"\nabove = 5\nmemory = {memory}\nwarm_up = {warm_up}')
+    book = by_the_book(counts, 5, memory, warm_up)
+    found = ends(alarming, [row(k, n=n) for k, n in enumerate(counts, 1)])
+    first = next((k for k, grown in enumerate(book, 1) if grown > 5), None)
+    assert (found[0] if found else None) == first
+    assert ends(made, [row(k, n=n) for k, n in enumerate(counts, 1)]) == []
+
+
+def test_cusum_adds_up_a_rise_too_small_for_a_burst() -> None:
+    counts = [100] * 20 + [116] * 10  # z 1.6, each less 0.5
+    burst = rules('kind = "burst"\nz = 3\nmemory = 100')
+    assert ends(burst, [row(k, n=n) for k, n in enumerate(counts, 1)]) == []
+    cusum = rules('kind = "cusum"\nabove = 5\nmemory = 100')
+    (alert,) = [a for k, n in enumerate(counts, 1) for a in cusum.feed(row(k, n=n))]
+    assert (alert.kind, alert.window_end // M) == ("cusum", 26)
+    assert alert.measure > 5
+    assert "sum" in alert.message
+
+
+def test_cusum_is_armed_again_soon_after_however_large_a_burst() -> None:
+    counts = [100] * 20 + [1000] * 5 + [100] * 40 + [300]
+    made = rules('kind = "cusum"\nabove = 5\nhysteresis = 2.5\nmemory = 12')
+    assert ends(made, [row(k, n=n) for k, n in enumerate(counts, 1)]) == [21, 66]
+
+
+def test_cusum_falls_in_time_without_rows() -> None:
+    counts = [100] * 20 + [145]  # 4: nearly
+    after = [row(22, n=120), row(23, n=120)]
+    made = rules('kind = "cusum"\nabove = 5\nmemory = 200')
+    assert ends(made, [*(row(k, n=n) for k, n in enumerate(counts, 1)), *after]) == [22]
+    made = rules('kind = "cusum"\nabove = 5\nmemory = 200')
+    later = [msgspec.structs.replace(r, window_start=r.window_start + M, window_end=r.window_end + M) for r in after]
+    assert ends(made, [*(row(k, n=n) for k, n in enumerate(counts, 1)), *later]) == []
+
+
 def test_null_never_alerts_and_never_clears() -> None:
     assert ends(rules("below = 0.5"), values(None, 0.4, None, 0.4)) == [2]
     assert ends(rules("above = 0.5"), values(0.6, None, None, 0.6)) == [1]
@@ -208,6 +258,10 @@ def test_memory_of_one_entity_is_bounded() -> None:
         ('above = "x"', ["above"]),
         ("above = 1\nz = 2", ["z", "threshold"]),
         ('kind = "burst"', ["z"]),
+        ('kind = "cusum"', ["above"]),
+        ('kind = "cusum"\nabove = -1', ["above"]),
+        ('kind = "cusum"\nabove = 5\nhysteresis = 6', ["hysteresis"]),
+        ('kind = "cusum"\nz = 5', ["z"]),
         ('kind = "burst"\nz = -1', ["z"]),
         ('kind = "change"\nby = 0', ["by"]),
         ('kind = "odd"\nby = 1', ["kind"]),
@@ -279,6 +333,15 @@ of = "share"
 z = 1
 warm_up = 1
 memory = 3
+[[rule]]
+name = "rising"
+signal = "market.fear"
+window = "1m"
+kind = "cusum"
+above = 2
+warm_up = 2
+memory = 4
+status = "provisional"
 """
 ROWS = st.lists(
     st.builds(

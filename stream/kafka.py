@@ -159,7 +159,7 @@ class KafkaLog:
         self._wire.check_open()
         self._groups.check(unit)
         with self._counted():
-            standings = {topic: self._standing(unit, topic) for topic, _ in unit.offsets}
+            standings = {topic: self._standing(unit, topic) for topic in self._places_of(unit)}
             outputs, state = await self._prepared(unit)
             await self._still_members(unit, standings)
             began = time.monotonic()
@@ -169,9 +169,11 @@ class KafkaLog:
                     if time.monotonic() - began > FENCE_S:  # suspended meanwhile, perhaps
                         await self._still_members(unit, standings)
                     await self._writer.send(state)
-                for topic, standing in standings.items():
+                for topic in {topic for topic, _ in unit.offsets}:
                     offsets = {p: offset for (t, p), offset in unit.offsets.items() if t == topic}
-                    await self._offsets.commit(self._group(unit.group, topic), self._prefix + topic, offsets, standing)
+                    await self._offsets.commit(
+                        self._group(unit.group, topic), self._prefix + topic, offsets, standings[topic]
+                    )
             except LogError as error:
                 if error.retriable:
                     self._remember(unit, outputs, state)
@@ -206,6 +208,13 @@ class KafkaLog:
         return Membership(
             self._wire, self._group(group, topic), self._prefix + topic, told, self._instance, self._session_ms
         )
+
+    def _places_of(self, unit: CommitUnit) -> set[str]:
+        """Topics whose membership the work was done under: those of the offsets, or all the group has here."""
+        named = {topic for topic, _ in unit.offsets}
+        if named or unit.generation is None:
+            return named
+        return {topic for group, topic in self._places if group == unit.group}
 
     def _standing(self, unit: CommitUnit, topic: str) -> Standing:
         """In whose name the offsets of `topic` are committed."""

@@ -301,6 +301,9 @@ def test_a_process_the_broker_gave_up_on_is_fenced_before_it_writes_anything(kaf
         unit = CommitUnit("g", {("t", 0): 77}, {"k": b"zombie"}, posts(["zombie"]), generation=a.generation)
         with pytest.raises(Fenced, match="no longer knows this member"):
             await silent.commit(unit)
+        part = CommitUnit("g", outputs=posts(["zombie"]), generation=a.generation)  # of a commit in several parts
+        with pytest.raises(Fenced, match="no longer knows this member"):
+            await silent.commit(part)
         assert await other.committed("g", "t") == [b.owns[0], b.owns[1]]
         assert await values(other) == []
         assert await other.restore("g", "") == {}

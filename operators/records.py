@@ -180,9 +180,9 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """A rule that fired on a signal row.
 
     Attributes:
-        kind: `threshold`, `change` or `burst`. severity: `info`, `warning` or `critical`.
+        kind: `threshold`, `change`, `burst` or `cusum`. severity: `info`, `warning` or `critical`.
         value, lo, hi, n, status, revision: of the row as it was then.
-        measure: what went beyond the limit: the value, the change, or the z of a burst.
+        measure: what went beyond the limit: the value, the change, the z of a burst, or the sum of a cusum.
         reference: what it was compared with: the limit, the value of the window before, or the usual count.
         message: one line for people.
     """

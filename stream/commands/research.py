@@ -1,0 +1,96 @@
+"""`affect research ic | contagion`: whether signals have to do with prices, and who moves first."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import msgspec
+
+from operators.records import SignalRow
+from operators.window import parse_span
+from stream.errors import UsageError
+from stream.prices import read_prices
+from stream.research import Coefficient, Lag, coefficients, contagion
+
+CAVEAT = (
+    "An association in a sample, not a forecast: the interval is by day, one signal of many was looked at, costs are"
+    " left out. Same-day values have seen the day they are compared with."
+)
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the verbs."""
+    research = verbs.add_parser("research", help="signals beside prices: information coefficients, contagion")
+    kinds = research.add_subparsers(dest="what", metavar="ic|contagion", required=True)
+    ic = kinds.add_parser("ic", help="Spearman correlation with same-day and next-day returns, with intervals")
+    ic.add_argument("--prices", required=True, metavar="FILE.csv[.gz]", help="columns ticker, date, open, close")
+    ic.set_defaults(run=run_ic)
+    spread = kinds.add_parser("contagion", help="lagged correlation of a ticker with the market")
+    spread.add_argument("--entity", required=True, metavar="ticker:NAME")
+    spread.add_argument("--lags", type=int, default=12, help="windows before and after (default: 12)")
+    spread.set_defaults(run=run_contagion)
+    for kind in (ic, spread):
+        kind.add_argument("--signals", required=True, metavar="ROWS.jsonl[.gz]", help="rows `affect replay` wrote")
+        kind.add_argument("--signal", default="market.valence", help="default: market.valence")
+        kind.add_argument("--window", default="24h" if kind is ic else "1h", help="window size (default: %(default)s)")
+        kind.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def run_ic(args: argparse.Namespace) -> int:
+    """Print both coefficients."""
+    found = coefficients(_rows(args), read_prices(Path(args.prices)))
+    for one in found:
+        print(msgspec.json.encode({"signal": args.signal, **asdict(one)}).decode() if args.json else _ic(one, args))
+    if not args.json:
+        print(CAVEAT)
+    return 0
+
+
+def run_contagion(args: argparse.Namespace) -> int:
+    """Print the correlation at every lag."""
+    if not 0 <= args.lags <= 1_000:
+        raise UsageError(f"--lags: expected 0 to 1000, got {args.lags}")
+    found = contagion(_rows(args), args.entity, lags=args.lags)
+    if not found and not args.json:
+        print(f"too few windows of {args.entity} and all:* follow each other (ten pairs are needed)")
+    for one in found:
+        print(msgspec.json.encode(asdict(one)).decode() if args.json else _lag(one))
+    return 0
+
+
+def _rows(args: argparse.Namespace) -> Iterator[SignalRow]:
+    """The rows asked for, line by line."""
+    path, size = Path(args.signals), parse_span(args.window)
+    decode = msgspec.json.Decoder(SignalRow).decode
+    wanted = f'"{args.signal}"'.encode()
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if wanted not in line:
+                    continue
+                try:
+                    row = decode(line)
+                except msgspec.DecodeError as error:
+                    raise UsageError(f"--signals {path}, line {number}: expected a signal row: {error}") from None
+                if row.signal == args.signal and row.window_end - row.window_start == size:
+                    yield row
+    except (OSError, EOFError) as error:
+        raise UsageError(f"--signals {path}: cannot be read: {error}") from None
+
+
+def _ic(one: Coefficient, args: argparse.Namespace) -> str:
+    value = "not defined" if one.ic is None else f"{one.ic:+.3f}"
+    interval = "" if one.lo is None or one.hi is None else f" [{one.lo:+.3f}, {one.hi:+.3f}]"
+    return (
+        f"{args.signal} {args.window}, {one.horizon}: IC {value}{interval} over {one.n} ticker days of {one.days} days"
+    )
+
+
+def _lag(one: Lag) -> str:
+    who = "together" if one.lag == 0 else f"entity first by {one.lag}" if one.lag > 0 else f"market first by {-one.lag}"
+    return f"{one.lag:+4d}  {one.r:+.3f}  {one.n} windows  {who}"

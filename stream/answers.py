@@ -8,8 +8,10 @@ import msgspec
 
 from operators.records import SignalRow
 from stream.archive_base import PublishedRow
-from stream.feed import EventKind, OpsStatus, SpotPost
+from stream.feed import EventKind, SpotPost
 from stream.history import COLUMN_TYPES, Columns
+from stream.ops_status import OpsStatus
+from stream.urgency import UrgentPost
 
 if TYPE_CHECKING:
     Series = Columns
@@ -101,9 +103,14 @@ class Problem(msgspec.Struct, frozen=True):
 if TYPE_CHECKING:
     OpsAnswer = OpsStatus
 else:
+    _FIELDS = [(f.name, f.type) for f in msgspec.structs.fields(OpsStatus) if f.name != "domains"]
+    _SUMS = [("accounted", int), ("conserved", bool)]
+    DomainStatus = msgspec.defstruct(
+        "DomainStatus", [*_FIELDS, *_SUMS], namespace={"__doc__": "How one of several domains is doing; see Status."}
+    )
     OpsAnswer = msgspec.defstruct(
         "Status",
-        [*((f.name, f.type) for f in msgspec.structs.fields(OpsStatus)), ("accounted", int), ("conserved", bool)],
+        [*_FIELDS, *_SUMS, ("domains", list[DomainStatus])],
         namespace={"__doc__": OpsStatus.__doc__},
     )
 
@@ -112,6 +119,12 @@ class RowsEvent(msgspec.Struct, frozen=True):
     """Rows of one commit, the newest of each window."""
 
     rows: list[SignalRow]
+
+
+class QueueEvent(msgspec.Struct, frozen=True):
+    """Requests for help that are new in the urgency queue, newest and most urgent first; not yet matched."""
+
+    posts: list[UrgentPost]
 
 
 class ReasonEvent(msgspec.Struct, frozen=True):
@@ -123,6 +136,7 @@ class ReasonEvent(msgspec.Struct, frozen=True):
 EVENTS: Final[dict[EventKind, type[msgspec.Struct]]] = {
     "rows": RowsEvent,
     "posts": Posts,
+    "queue": QueueEvent,
     "status": OpsAnswer,
     "reset": ReasonEvent,
     "dropped": ReasonEvent,

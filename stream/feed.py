@@ -14,10 +14,15 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from operators.names import WHOLE
 from operators.records import SignalRow
 from stream.history import MAX_WINDOWS, History
+from stream.ops_status import OpsStatus, status_json, together
+from stream.urgency import Offer, UrgencyQueue, UrgentPost
 
-EventKind = Literal["rows", "posts", "status", "reset", "dropped"]
+EventKind = Literal["rows", "posts", "queue", "status", "reset", "dropped"]
+QUEUE_EVENT = 20
+"""Requests for help in one event at most: the first of the queue's order; the others are in the queue."""
 
 
 class SpotPost(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,55 +34,6 @@ class SpotPost(msgspec.Struct, frozen=True, kw_only=True):
     score: float
     repost: bool = False
     lang: str = ""
-
-
-class OpsStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How the engine is doing, at a commit.
-
-    Attributes:
-        rate_per_s: records consumed per second, recent.
-        consumed: records read; must equal applied + duplicate + late + rejected + in_flight.
-        lag: records appended but not yet read, all partitions.
-        watermark_ms: event time is complete up to here; None before the first record.
-        watermark_delay_s: how far the watermark is behind the clock; None where there is none.
-        rows: signal rows written.
-        partitions: partitions owned.
-        engine, model, engine_reason: what scores, and why not a better one.
-        min_n: effective sample below which a row's value is null. sampled: share of the posts that is scored now.
-        ready: False while state is restored, the log is away, or a model loads; `problem` then says what to do.
-    """
-
-    rate_per_s: float = 0.0
-    consumed: int = 0
-    applied: int = 0
-    duplicate: int = 0
-    late: int = 0
-    rejected: int = 0
-    in_flight: int = 0
-    lag: int = 0
-    watermark_ms: int | None = None
-    watermark_delay_s: float | None = None
-    rows: int = 0
-    partitions: int = 0
-    engine: str = ""
-    model: str = ""
-    engine_reason: str = ""
-    domain: str = ""
-    uptime_s: float = 0.0
-    min_n: int = 20
-    sampled: float = 1.0
-    ready: bool = False
-    problem: str | None = "starting: nothing was read yet"
-
-    @property
-    def accounted(self) -> int:
-        """Records whose fate is known or in the works."""
-        return self.applied + self.duplicate + self.late + self.rejected + self.in_flight
-
-    @property
-    def conserved(self) -> bool:
-        """Nothing was lost silently: every record read is accounted for."""
-        return self.consumed == self.accounted
 
 
 class FeedEvent(NamedTuple):
@@ -173,7 +129,8 @@ class Subscription(AsyncIterator[FeedEvent]):
 
 
 class Feed:
-    """Filled by the runner, read by the page: newest rows with history, spotlight posts, operations status.
+    """Filled by the runner, read by the page: newest rows with history, spotlight posts, requests for
+    help, operations status.
 
     Args:
         max_windows, max_series, max_rows: bounds of the history (see `History`).
@@ -203,18 +160,20 @@ class Feed:
         first_id: int | None = None,
     ) -> None:
         self.history = History(max_windows, max_series, max_rows)
+        self.urgency = UrgencyQueue()
         self._ring: deque[_Batch] = deque()
         self._ring_events = ring_events
         self._ring_rows = ring_rows
         self._ring_count = 0
         self._queue_events = queue_events
-        self._posts: OrderedDict[str, deque[SpotPost]] = OrderedDict()
+        self._posts: OrderedDict[tuple[str, str], deque[SpotPost]] = OrderedDict()
         self._max_entities = max_entities
         self._max_posts = max_posts
         self._max_text = max_text
         self._last_id = time.time_ns() // 1_000 if first_id is None else first_id
         self._floor = self._last_id
         self._readers: set[Subscription] = set()
+        self._statuses: dict[str, OpsStatus] = {}
         self._status = OpsStatus()
 
     @property
@@ -257,21 +216,21 @@ class Feed:
             self._floor = gone.id
         self._tell(batch)
 
-    def spotlight(self, entity: str, posts: Sequence[SpotPost]) -> None:
+    def spotlight(self, entity: str, posts: Sequence[SpotPost], domain: str = "") -> None:
         """Remember `posts` (oldest first) as the newest that moved `entity`. Text beyond `max_text` is cut."""
         if not posts:
             return
-        held = self._posts.get(entity)
+        held = self._posts.get((entity, domain))
         if held is None:
-            held = self._posts[entity] = deque(maxlen=self._max_posts)
+            held = self._posts[entity, domain] = deque(maxlen=self._max_posts)
             if len(self._posts) > self._max_entities:
                 self._posts.popitem(last=False)
-        self._posts.move_to_end(entity)
+        self._posts.move_to_end((entity, domain))
         cut = [self._cut(post) for post in posts[-self._max_posts :]]
         held.extend(cut)
         data = msgspec.json.encode({"entity": entity, "posts": cut[::-1]})
         for reader in tuple(self._readers):
-            if reader.wants(entity):
+            if reader.wants(entity, domain=domain or None):
                 reader.offer(FeedEvent(self._last_id, "posts", data))
 
     def _cut(self, post: SpotPost) -> SpotPost:
@@ -279,14 +238,34 @@ class Feed:
             return post
         return msgspec.structs.replace(post, text_masked=post.text_masked[: self._max_text - 1] + "…")
 
-    def posts(self, entity: str) -> list[SpotPost]:
-        """The posts that moved `entity`, newest first; empty where none are known."""
-        return list(self._posts.get(entity, ()))[::-1]
+    def posts(self, entity: str, domain: str | None = None) -> list[SpotPost]:
+        """The posts that moved `entity` (in `domain`; None = in any), newest first; empty where none are known."""
+        held = [
+            posts
+            for (name, of), posts in self._posts.items()
+            if name == entity and (domain is None or of in ("", domain))
+        ]
+        return list(held[0])[::-1] if len(held) == 1 else sorted((p for posts in held for p in posts), key=_newest)
+
+    def urge(self, requests: Sequence[UrgentPost], offers: Sequence[Offer], newest_ms: int) -> None:
+        """Take requests for help and offers into the queue, and tell readers of the crisis domain what is new in it."""
+        fresh = self.urgency.add(requests, offers, newest_ms)
+        if not fresh:
+            return
+        told: dict[tuple[str, ...], bytes] = {}
+        for reader in tuple(self._readers):
+            wanted = [p for p in fresh if any(reader.wants(e, domain="crisis") for e in (WHOLE, *p.places))]
+            ids = tuple(post.id for post in wanted[:QUEUE_EVENT])
+            if ids and ids not in told:
+                told[ids] = msgspec.json.encode({"posts": wanted[:QUEUE_EVENT]})
+            if ids:
+                reader.offer(FeedEvent(self._last_id, "queue", told[ids]))
 
     def status(self, status: OpsStatus) -> None:
-        """Replace the operations status and tell every reader."""
-        self._status = status
-        self._tell(FeedEvent(self._last_id, "status", status_json(status)))
+        """Replace the operations status (that of its domain, where there are several) and tell every reader."""
+        self._statuses[status.domain] = status
+        self._status = together(list(self._statuses.values()))
+        self._tell(FeedEvent(self._last_id, "status", status_json(self._status)))
 
     def subscribe(
         self,
@@ -329,8 +308,5 @@ class Feed:
             reader.offer(event)
 
 
-def status_json(status: OpsStatus) -> bytes:
-    """The status as JSON, with the conservation sum worked out."""
-    return msgspec.json.encode(
-        {**msgspec.structs.asdict(status), "accounted": status.accounted, "conserved": status.conserved}
-    )
+def _newest(post: SpotPost) -> int:
+    return -post.time_ms

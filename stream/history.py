@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from operator import attrgetter
@@ -221,12 +221,13 @@ class History:
             first = max(first, len(track.ends) - limit)
         return [track.row(key, k) for k in range(first, len(track.ends))]
 
-    def latest(self, key: SeriesKey, settled: bool = True) -> SignalRow | None:
-        """The newest row of a series; with `settled` the newest that is final or revised."""
+    def latest(self, key: SeriesKey, settled: bool = True, at_ms: int | None = None) -> SignalRow | None:
+        """The newest row of a series (whose window ends at `at_ms` or before); with `settled` one final or revised."""
         track = self._tracks.get(key)
         if track is None:
             return None
-        for k in range(len(track.ends) - 1, -1, -1):
+        after = len(track.ends) if at_ms is None else bisect_right(track.ends, at_ms)
+        for k in range(after - 1, -1, -1):
             if not settled or track.notes[k][_STATUS] != "provisional":
                 return track.row(key, k)
         return None
@@ -245,14 +246,22 @@ class History:
         """Window sizes held, milliseconds, rising."""
         return sorted({k.window_ms for k in self._tracks})
 
-    def entities(self, window_ms: int | None = None) -> list[tuple[str, int, int]]:
-        """(entity, n, window end) of every entity, most posts first.
+    def domain_of(self, key: SeriesKey) -> str:
+        """The domain of a series; "" where there is none."""
+        track = self._tracks.get(key)
+        return str(track.notes[-1][_DOMAIN]) if track is not None and track.notes else ""
+
+    def entities(self, window_ms: int | None = None, domain: str | None = None) -> list[tuple[str, int, int]]:
+        """(entity, n, window end) of every entity (of `domain`; None = of any), most posts first.
 
         n is that of the newest settled window of size `window_ms` (None: the largest size held), else of the newest
         window of that size, else 0.
         """
         found: list[tuple[str, int, int]] = []
-        for entity, keys in self._by_entity.items():
+        for entity, held in self._by_entity.items():
+            keys = held if domain is None else {key for key in held if self.domain_of(key) == domain}
+            if not keys:
+                continue
             size = max(k.window_ms for k in keys) if window_ms is None else window_ms
             key = min((k for k in keys if k.window_ms == size), default=None)
             row = None if key is None else self.latest(key) or self.latest(key, settled=False)

@@ -21,6 +21,7 @@ from stream.config import Config
 from stream.feed import Feed, SpotPost
 from stream.scenario import generate
 from stream.scoring import Observer
+from stream.urgency import Urgency
 from stream.worker import Pulse, commit, steadily
 
 SPOT_TASK: Final = {"market": "emtract7", "crisis": "disaster_message", "social": "goemotions28"}
@@ -31,12 +32,16 @@ TICK_S = 0.2
 
 
 def spotlight_into(feed: Feed, domain: str, spec: EngineSpec) -> Observer:
-    """An observer that shows the newest posts of each entity on the page, masked, with their strongest label."""
+    """An observer that shows the newest posts of each entity on the page, masked, with their strongest label.
+
+    In the crisis domain it fills the urgency queue too.
+    """
     task = SPOT_TASK[domain]
     head = spec.head(task)
     labels = head.labels if head is not None else ()
     quiet = {k for k, label in enumerate(labels) if label in ("related", "aid_related", "direct_report")}
     loud = np.array([k for k in range(len(labels)) if k not in quiet])
+    urgency = Urgency(spec) if domain == "crisis" else None
 
     def observe(batch: PostBatch) -> None:
         scores = batch.scores[task][:, loud]
@@ -59,7 +64,9 @@ def spotlight_into(feed: Feed, domain: str, spec: EngineSpec) -> Observer:
                         lang=batch.langs[row],
                     )
                 posts.append(shown[row])
-            feed.spotlight(name, posts)
+            feed.spotlight(name, posts, domain)
+        if urgency is not None and len(batch):
+            feed.urge(*urgency.find(batch), int(batch.times_ms.max()))
 
     return observe
 

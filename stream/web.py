@@ -5,6 +5,7 @@
     /api/entities       entities with n                /api/posts          posts that moved an entity
     /api/series         history as columns, per signal /api/rows           history as signal rows
     /api/asof           what was known at a moment     /api/revisions      every published version of a row
+    /api/matrix         need x place               /api/queue          requests for help, the backlog
     /api/export         rows as CSV, JSON lines or Parquet
     /events             server-sent events             /ws                 the same over a WebSocket
     /api/openapi.json   what all of this is            /api/asyncapi.json  what the feed sends
@@ -27,6 +28,7 @@ from stream.feed import Feed
 from stream.metrics import Metrics
 from stream.web_archive import ArchiveRoutes
 from stream.web_ask import Route, json_answer
+from stream.web_crisis import CrisisRoutes
 from stream.web_feed import FeedRoutes
 from stream.web_guard import WILDCARDS, Guard
 from stream.web_read import ReadRoutes
@@ -83,6 +85,7 @@ class LiveServer:
         self._feed_routes = FeedRoutes(feed, metrics, max_readers, heartbeat_s, send_timeout_s)
         self.routes: list[Route] = [
             *ReadRoutes(feed, metrics).routes(),
+            *CrisisRoutes(feed).routes(),
             *self._feed_routes.routes(),
             *ArchiveRoutes(archive, send_timeout_s).routes(),
             Route("/api/openapi.json", self._openapi, "This description (OpenAPI 3.1).", answer=dict[str, msgspec.Raw]),

@@ -18,7 +18,7 @@ from operators.masking import mask
 from operators.names import WHOLE
 from operators.records import I64, PostBatch, SignalRow
 from stream.base import Log
-from stream.commands import published
+from stream.commands import matrix, published
 from stream.config import Config
 from stream.connect import open_existing
 from stream.errors import UsageError
@@ -30,7 +30,8 @@ from stream.topology import Topology, build, build_codec
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verbs."""
     signals = verbs.add_parser("signals", help="look at signal rows, at why they moved, and serve them")
-    kinds = signals.add_subparsers(dest="what", metavar="tail|explain|export|asof|revisions", required=True)
+    verbs_of = "tail|explain|serve|matrix|export|asof|revisions"
+    kinds = signals.add_subparsers(dest="what", metavar=verbs_of, required=True)
     tail = kinds.add_parser("tail", help="print rows as they come")
     tail.add_argument("--log", required=True, metavar="URL", help="sqlite:///PATH of a run")
     tail.add_argument("--signal", default=None, help="only this signal, e.g. market.valence")
@@ -56,6 +57,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
                        "request must carry")  # fmt: skip
     plane.add_argument("--without-token", action="store_true", help="let the network read without one")
     plane.set_defaults(run=run_serve)
+    matrix.add(kinds)
     published.add(kinds)
 
 

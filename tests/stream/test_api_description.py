@@ -22,6 +22,7 @@ from stream.api_description import asyncapi, openapi
 from stream.feed import EventKind, Feed, OpsStatus, SpotPost
 from stream.log_archive import LogArchive
 from stream.metrics import Metrics
+from stream.urgency import UrgentPost
 from stream.web import LiveServer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -202,7 +203,10 @@ def test_every_kind_of_event_is_described_and_fits() -> None:
                 described = await answer.json()
             feed.status(OpsStatus(ready=True))
             feed.spotlight("ticker:AAPL", [SpotPost(time_ms=1, text_masked="up", label="joy", score=0.5)])
-            events = [json.loads(await live.receive_str()) for _ in range(4)]
+            urgent = UrgentPost(id="p", time_ms=1, urgency=0.5, request=1.0, fear=0.0, sadness=0.0, need="water",
+                                places=("place:Houma",), text_masked="no water")  # fmt: skip
+            feed.urge([urgent], [], 1)
+            events = [json.loads(await live.receive_str()) for _ in range(5)]
             async with http.ws_connect("/ws?last_id=9") as gone:
                 events.append(json.loads(await gone.receive_str()))
             for reader in tuple(feed._readers):

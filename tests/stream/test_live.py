@@ -30,7 +30,10 @@ def batch(texts: list[str], rows: list[dict[str, int]], links: list[tuple[int, s
         authors=np.zeros(n, np.uint64), langs=["en"] * n, tickers=[None] * n, places=[None] * n, events=[None] * n,
         reposts=np.arange(n) % 2 == 1, near=np.zeros(n, np.bool_),
         link_rows=np.array([row for row, _ in links], np.int32), link_names=[name for _, name in links],
-        scores={task: np.array([[row.get(label, 0) for label in labels] for row in rows], np.int32)},
+        scores={
+            task: np.array([[row.get(label, 0) for label in labels] for row in rows], np.int32),
+            **({} if domain == "social" else {"goemotions28": np.zeros((n, 28), np.int32)}),
+        },
     )  # fmt: skip
 
 
@@ -49,6 +52,17 @@ def test_labels_that_say_only_that_a_post_is_on_topic_do_not_count() -> None:
     said = [{"related": 990_000, "aid_related": 900_000, "direct_report": 800_000, "water": 400_000}]
     spotlight_into(feed, "crisis", SPEC)(batch(["no water"], said, [(0, "all:*")], "crisis"))
     assert (feed.posts("all:*")[0].label, feed.posts("all:*")[0].score) == ("water", 0.4)
+
+
+def test_requests_go_to_the_urgency_queue_masked() -> None:
+    feed = Feed(first_id=0)
+    said = [{"request": 900_000, "water": 800_000}, {"request": 900_000}, {"request": 300_000, "water": 900_000}]
+    links = [(0, "place:Houma"), (0, "all:*"), (1, "all:*"), (2, "all:*")]
+    texts = ["@fema no water, call 555-123-4567", "@fema no water, call 555-123-4567", "water"]
+    spotlight_into(feed, "crisis", SPEC)(batch(texts, said, links, "crisis"))
+    (post,) = feed.urgency.queue().posts  # the second is a repost
+    assert (post.text_masked, post.places, post.need) == ("@user no water, call <phone>", ("place:Houma",), "water")
+    assert post.urgency == pytest.approx(0.45)
 
 
 def test_a_batch_shows_at_most_so_many_posts_of_an_entity_the_newest() -> None:

@@ -18,6 +18,7 @@ from stream.assets import load_assets
 from stream.errors import UsageError
 from stream.feed import Feed, OpsStatus, SpotPost
 from stream.metrics import Metrics
+from stream.urgency import UrgentPost
 from stream.web import LiveServer
 
 
@@ -116,6 +117,29 @@ def test_entities_signals_posts_and_status() -> None:
         async with http.get("/api/status") as answer:
             body = await answer.json()
         assert (body["consumed"], body["accounted"], body["conserved"]) == (5, 5, True)
+
+    play(scene, filled())
+
+
+def test_matrix_and_queue() -> None:
+    async def scene(feed: Feed, server: LiveServer, http: aiohttp.ClientSession) -> None:
+        end, hour = 3_600_000, 3_600_000
+        water = row(end, signal="crisis.need.water", domain="crisis", entity="place:Houma", window_start=0, n=50)
+        feed.publish([water])
+        urgent = UrgentPost(id="p", time_ms=1, urgency=0.5, request=1.0, fear=0.0, sadness=0.0, need="water",
+                            places=("place:Houma",), text_masked="no water")  # fmt: skip
+        feed.urge([urgent], [], 2 * hour)
+        async with http.get("/api/matrix") as answer:
+            body = await answer.json()
+        assert (body["window_end"], body["places"], body["cells"][0]["need"]) == (end, ["place:Houma"], "water")
+        async with http.get("/api/matrix", params={"at": "1970-01-01T00:30"}) as answer:
+            assert (await answer.json())["window_end"] is None
+        async with http.get("/api/queue", params={"need": "water"}) as answer:
+            body = await answer.json()
+        assert [(p["id"], p["matched"]) for p in body["posts"]] == [("p", False)]
+        assert (body["total"], body["backlog"]["unmatched"]) == (1, 1)
+        async with http.get("/api/queue", params={"need": "gold"}) as answer:
+            assert answer.status == 400
 
     play(scene, filled())
 

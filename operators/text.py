@@ -31,9 +31,12 @@ class Score:
         model: the loaded model; used by one thread at a time.
         tasks: heads wanted.
         cache: distinct texts remembered; 0 = none (a model cheaper than a look-up).
+        beside: another operator on the same model: the two take turns.
     """
 
-    def __init__(self, model: TextModel, tasks: Sequence[str], cache: int = 20_000) -> None:
+    def __init__(
+        self, model: TextModel, tasks: Sequence[str], cache: int = 20_000, beside: Score | None = None
+    ) -> None:
         heads = [model.spec.head(task) for task in tasks]
         if any(head is None for head in heads):
             raise ConfigInvalid(f"engine {model.spec.model_id!r} lacks one of the heads {list(tasks)}")
@@ -43,7 +46,7 @@ class Score:
         self._calibrate = Calibrate()
         self._cache: OrderedDict[str, I32] = OrderedDict()
         self._cap = cache
-        self._lock = asyncio.Lock()
+        self._lock: asyncio.Lock = asyncio.Lock() if beside is None else beside._lock
         self._text_s = math.inf
         self.scored = 0
         self.reused = 0

@@ -33,7 +33,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from stream.feed import OpsStatus
+from stream.ops_status import OpsStatus, together
 
 COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 INFERENCE_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -45,10 +45,11 @@ class _StatusCollector(Collector):
     """The newest `OpsStatus` as metrics, read once per scrape."""
 
     def __init__(self) -> None:
-        self.status = OpsStatus()
+        self.statuses: dict[str, OpsStatus] = {}
 
     def collect(self) -> Iterator[Metric]:
-        s = self.status
+        parts = list(self.statuses.values()) or [OpsStatus()]
+        s = together(parts)
         yield CounterMetricFamily("affect_records_in", "Records read.", value=s.consumed)
         outcomes = CounterMetricFamily("affect_records", "Records by what became of them.", labels=["outcome"])
         for outcome in ("applied", "duplicate", "late", "rejected"):
@@ -67,7 +68,8 @@ class _StatusCollector(Collector):
         info = GaugeMetricFamily(
             "affect_engine_info", "What scores, and why.", labels=["engine", "model", "domain", "reason"]
         )
-        info.add_metric([s.engine, s.model, s.domain, s.engine_reason], 1.0)
+        for part in parts:
+            info.add_metric([part.engine, part.model, part.domain, part.engine_reason], 1.0)
         yield info
 
 
@@ -103,10 +105,11 @@ class Metrics:
         for reason in ("queue_full", "stalled"):
             self._dropped.labels(reason)
         self._reasons: set[str] = set()
+        self._rooms: dict[str, tuple[int, int]] = {}
 
     def status(self, status: OpsStatus) -> None:
-        """Export `status` from the next scrape on. Call at every commit."""
-        self._status.status = status
+        """Export `status` from the next scrape on. Call at every commit. Of several domains the sums are exported."""
+        self._status.statuses[status.domain] = status
 
     def commit(self, seconds: float) -> None:
         """One commit unit took `seconds`."""
@@ -125,10 +128,11 @@ class Metrics:
             self._reasons.add(reason)
         self._dead.labels(reason).inc(count)
 
-    def in_flight(self, held: int, paused: int) -> None:
-        """The process holds `held` bytes read and not yet folded; `paused` partitions wait for room."""
-        self._held.set(held)
-        self._paused.set(paused)
+    def in_flight(self, held: int, paused: int, domain: str = "") -> None:
+        """The run of `domain` holds `held` bytes read and not yet folded; `paused` of its partitions wait for room."""
+        self._rooms[domain] = (held, paused)
+        self._held.set(sum(bytes_held for bytes_held, _ in self._rooms.values()))
+        self._paused.set(sum(waiting for _, waiting in self._rooms.values()))
 
     def readers(self, count: int) -> None:
         """`count` pages and feeds are connected now."""

@@ -15,8 +15,8 @@ from operators.records import DeadLetter
 from stream.base import CommitUnit, Log, TopicSpec
 from stream.config import Config
 from stream.errors import UsageError
-from stream.feed import OpsStatus
 from stream.ingest import IngestPlan, in_seconds, ingest
+from stream.ops_status import OpsStatus
 from stream.results import FinalRows
 from stream.runner import Runner
 from stream.system_clock import SystemClock

@@ -21,9 +21,10 @@ from stream.alerting import AlertWorker, load_rules
 from stream.base import Log
 from stream.delivering import Delivery, open_delivery
 from stream.errors import LogError
-from stream.feed import Feed, OpsStatus
+from stream.feed import Feed
 from stream.in_flight import InFlight
 from stream.metrics import Metrics
+from stream.ops_status import OpsStatus
 from stream.standing import Standing
 from stream.topics import PANES
 from stream.topology import Topology
@@ -102,6 +103,11 @@ class Runner:
         )
 
     @property
+    def domain(self) -> str:
+        """What it makes signals of."""
+        return self._topology.config.domain
+
+    @property
     def windows(self) -> WindowStage:
         """The window stage of this process; empty while another process owns the pane topic."""
         return self._windows.stage
@@ -171,7 +177,7 @@ class Runner:
     async def _watch(self) -> None:
         """Tell feed and metrics how things stand, once a second."""
         before, at = 0, time.monotonic()
-        status = OpsStatus()
+        status = OpsStatus(domain=self._topology.config.domain)
         while True:
             try:
                 if not self._up:
@@ -189,7 +195,7 @@ class Runner:
                 self._feed.status(status)
             if self._metrics is not None:
                 self._metrics.status(status)
-                self._metrics.in_flight(self.in_flight.held, self.in_flight.paused)
+                self._metrics.in_flight(self.in_flight.held, self.in_flight.paused, self._topology.config.domain)
             await asyncio.sleep(1.0)
 
     async def status(self) -> OpsStatus:

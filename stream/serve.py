@@ -1,4 +1,4 @@
-"""A live process: workers, the page, and a clean stop on a signal."""
+"""A live process: the engine of one domain or of several on one log, the page, and a clean stop on a signal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import signal
 import sys
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from stream.archive_base import Archive
@@ -20,6 +20,7 @@ from stream.feed import Feed
 from stream.live import Play, play_scenario, spotlight_into
 from stream.log_archive import LogArchive
 from stream.metrics import Metrics
+from stream.ops_status import OpsStatus, together
 from stream.runner import Runner
 from stream.system_clock import SystemClock
 from stream.topology import Topology, build, build_codec
@@ -27,36 +28,42 @@ from stream.web import LiveServer
 from stream.worker import Pulse, steadily, unless
 
 
-async def serve(config: Config, seconds: float | None, play: Play | None, open_page: bool) -> int:
-    """Run workers and the live page until a signal, or for `seconds`; `play` feeds a scenario in.
+async def serve(configs: Sequence[Config], seconds: float | None, plays: Mapping[str, Play], open_page: bool) -> int:
+    """Run workers and the live page until a signal, or for `seconds`.
+
+    Args:
+        configs: one per domain, at least one; log and page are those of the first.
+        plays: domain -> scenario that is fed in.
 
     Raises:
         AffectError: what was asked for cannot run; everything committed stays committed.
     """
     clock, feed, metrics = SystemClock(), Feed(), Metrics()
-    log = open_log(config.log.url)
+    log = open_log(configs[0].log.url)
     tasks: list[asyncio.Task[None]] = []
     server: LiveServer | None = None
+    for config in configs:
+        feed.status(OpsStatus(domain=config.domain))
     try:
-        server = _server(config, feed, metrics, log)
+        server = _server(configs[0], feed, metrics, log)
         if server is not None:
             await server.start()
-            print(f"live page: http://{config.web.host}:{server.port}/", flush=True)
+            print(f"live page: {server.url}", flush=True)
             if open_page:
-                _open_browser(f"http://{config.web.host}:{server.port}/")
+                _open_browser(server.url)
         stopping = asyncio.Event()
         _on_signals(stopping.set)
-        topology = await unless(_prepare(config, log, feed), stopping)
-        if topology is None:
+        topologies = await unless(_prepare(configs, log, feed), stopping)
+        if topologies is None:
             return 0
-        runner = Runner(topology, log, clock, until_end=False, feed=feed, metrics=metrics)
-        _on_signals(runner.stop)
-        if play is not None:
-            tasks.append(asyncio.create_task(play_scenario(log, config, play, clock)))
+        runners = [Runner(t, log, clock, until_end=False, feed=feed, metrics=metrics) for t in topologies]
+        _on_signals(partial(_stop, runners))
+        played = [config for config in configs if config.domain in plays]
+        tasks += [asyncio.create_task(play_scenario(log, c, plays[c.domain], clock)) for c in played]
         if seconds is not None:
-            asyncio.get_running_loop().call_later(seconds, runner.stop)
-        await runner.run()
-        await _say(runner)
+            asyncio.get_running_loop().call_later(seconds, _stop, runners)
+        await _run(runners)
+        await _say(runners)
     finally:
         for task in tasks:
             task.cancel()
@@ -66,6 +73,21 @@ async def serve(config: Config, seconds: float | None, play: Play | None, open_p
             await server.stop()
         await log.close()
     return 0
+
+
+def _stop(runners: Sequence[Runner]) -> None:
+    for runner in runners:
+        runner.stop()
+
+
+async def _run(runners: Sequence[Runner]) -> None:
+    """Run all until they stop. One that fails stops the others, which finish what is in hand; its error is raised."""
+    running = [asyncio.create_task(runner.run(), name=runner.domain) for runner in runners]
+    await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
+    _stop(runners)
+    await asyncio.wait(running)
+    for task in running:
+        task.result()
 
 
 def _server(config: Config, feed: Feed, metrics: Metrics, log: Log) -> LiveServer | None:
@@ -102,24 +124,36 @@ def _archive(config: Config, log: Log) -> Archive:
     return LogArchive(log, build_codec(config.registry))
 
 
-async def _prepare(config: Config, log: Log, feed: Feed) -> Topology:
-    """The run, built; a log that is away is waited for."""
+async def _prepare(configs: Sequence[Config], log: Log, feed: Feed) -> list[Topology]:
+    """The runs, built, on one model; a log that is away is waited for."""
     pulse = Pulse()
-    known = {t.name: t.partitions for t in await steadily(log.topics, pulse, f"open {config.log.url}")}
-    partitions = known.get(config.topic, config.input.partitions)
-    return await asyncio.to_thread(build, config, partitions, partial(spotlight_into, feed, config.domain))
+    known = {t.name: t.partitions for t in await steadily(log.topics, pulse, f"open {configs[0].log.url}")}
+    built: list[Topology] = []
+    for config in configs:
+        partitions = known.get(config.topic, config.input.partitions)
+        observe = partial(spotlight_into, feed, config.domain)
+        beside = built[0] if built else None
+        built.append(await asyncio.to_thread(build, config, partitions, observe, False, beside))
+    return built
 
 
-async def _say(runner: Runner) -> None:
-    """The conservation sum, as a last line."""
+async def _say(runners: Sequence[Runner]) -> None:
+    """The conservation sum of every domain, and as a last line of all."""
     try:
-        status = await runner.status()
+        parts = [await runner.status() for runner in runners]
     except LogError as error:
         sys.stderr.write(f"the log cannot be asked how things stand: {error}\n")
         return
-    sys.stderr.write(
+    if len(parts) > 1:
+        for part in parts:
+            sys.stderr.write(f"{part.domain}: {_sum(part)}\n")
+    sys.stderr.write(f"{_sum(together(parts))}\n")
+
+
+def _sum(status: OpsStatus) -> str:
+    return (
         f"{status.consumed} posts in = {status.applied} applied + {status.duplicate} duplicate + {status.late} late"
-        f" + {status.rejected} rejected + {status.in_flight} in flight; {status.rows} rows\n"
+        f" + {status.rejected} rejected + {status.in_flight} in flight; {status.rows} rows"
     )
 
 

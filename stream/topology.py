@@ -71,20 +71,25 @@ class Topology:
 
 
 def build(
-    config: Config, partitions: int, observe: Callable[[EngineSpec], Observer] | None = None, replay: bool = False
+    config: Config,
+    partitions: int,
+    observe: Callable[[EngineSpec], Observer] | None = None,
+    replay: bool = False,
+    beside: Topology | None = None,
 ) -> Topology:
     """Build the topology of `config` for an input topic of `partitions`.
 
     `observe`: given the engine's spec, makes what sees every scored batch (the page's list of posts).
+    `beside`: a topology of the same process whose model is shared; None = that of the settings is loaded.
     `replay`: the input is a file of the past: ids are remembered for as long as it lasts, not for `time.dedupe`.
 
     Raises:
         UnknownModel, ManifestInvalid, ConfigInvalid: what was asked for cannot run.
     """
-    model = load_text_model(config.engine.name, threads=config.engine.threads)
+    model = load_text_model(config.engine.name, threads=config.engine.threads) if beside is None else beside.model
     domain = build_domain(config.domain, model.spec)
     stub = model.spec.name == STUB
-    score = Score(model, domain.tasks, cache=0 if stub else 20_000)
+    score = Score(model, domain.tasks, 0 if stub else 20_000, None if beside is None else beside.score)
     chain: list[Operator] = []
     if config.run.language:
         chain.append(Language())

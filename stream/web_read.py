@@ -7,8 +7,9 @@ from aiohttp import web
 from operators.records import SignalRow
 from stream.answers import Entities, Entity, Held, OpsAnswer, Posts, Rows, SeriesOfEntity, SignalName
 from stream.assets import load_assets
-from stream.feed import Feed, status_json
+from stream.feed import Feed
 from stream.metrics import Metrics
+from stream.ops_status import status_json
 from stream.web_ask import (
     DOMAIN,
     ENTITY,
@@ -51,11 +52,14 @@ class ReadRoutes:
             Route("/static/{name}", self._static, "Files of the page.", media=("text/javascript", "text/css")),
             Route("/api/status", self._status, "How the engine is doing.", answer=OpsAnswer),
             Route("/api/signals", self._signals, "Signals and window sizes held.", answer=Held),
-            Route("/api/entities", self._entities, "Entities, most posts first.", (SEARCH, WINDOW, LIMIT), Entities),
-            Route("/api/posts", self._posts, "Newest posts that moved an entity, masked.", (ONE_ENTITY,), Posts),
+            Route(
+                "/api/entities", self._entities, "Entities, most posts first.",
+                (SEARCH, WINDOW, DOMAIN, LIMIT), Entities,
+            ),
+            Route("/api/posts", self._posts, "Newest posts that moved an entity, masked.", (ONE_ENTITY, DOMAIN), Posts),
             Route(
                 "/api/series", self._series, "History of an entity as columns, by signal.",
-                (ONE_ENTITY, ONE_WINDOW, SIGNAL), SeriesOfEntity,
+                (ONE_ENTITY, ONE_WINDOW, SIGNAL, DOMAIN), SeriesOfEntity,
             ),
             Route(
                 "/api/rows", self._rows, "Newest row of every window held, newest window first.",
@@ -96,20 +100,23 @@ class ReadRoutes:
     async def _entities(self, request: web.Request) -> web.StreamResponse:
         wanted = (text_of(request, SEARCH) or "").strip().lower()
         limit = number_of(request, LIMIT)
-        found = [e for e in self._feed.history.entities(whole_of(request, WINDOW)) if wanted in e[0].lower()]
+        held = self._feed.history.entities(whole_of(request, WINDOW), text_of(request, DOMAIN))
+        found = [e for e in held if wanted in e[0].lower()]
         return json_answer(Entities([Entity(*e) for e in found[:limit]], len(found)))
 
     async def _posts(self, request: web.Request) -> web.StreamResponse:
         entity = text_of(request, ONE_ENTITY) or ""
-        return json_answer(Posts(entity, self._feed.posts(entity)))
+        return json_answer(Posts(entity, self._feed.posts(entity, text_of(request, DOMAIN))))
 
     async def _series(self, request: web.Request) -> web.StreamResponse:
         history = self._feed.history
         entity, window = text_of(request, ONE_ENTITY) or "", whole_of(request, WINDOW)
         if window is None:
             raise Wrong("window: expected milliseconds, got none", history.windows())
-        keys = history.keys(names_of(request, SIGNAL), entity, window)[:MAX_SIGNALS]
-        series = {k.signal: history.columns(k) for k in keys}
+        domain = text_of(request, DOMAIN)
+        keys = history.keys(names_of(request, SIGNAL), entity, window)
+        kept = [k for k in keys if domain is None or history.domain_of(k) == domain][:MAX_SIGNALS]
+        series = {k.signal: history.columns(k) for k in kept}
         return json_answer(SeriesOfEntity(entity, window, self._feed.last_id, series))
 
     async def _rows(self, request: web.Request) -> web.StreamResponse:

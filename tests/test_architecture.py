@@ -29,7 +29,7 @@ GROUND = {
         archive_base newest_rows row_columns export_base
         answers api_description matrix moments signal_duties urgency web_ask web_crisis web_feed web_guard web_read
         kafka_members kafka_offsets kafka_reader kafka_state kafka_topics kafka_wire kafka_writer
-        assets base batches config crisis_phrases errors feed group_lock groups history in_flight metrics
+        assets base batches config crisis_phrases ops_status errors feed group_lock groups history in_flight metrics
         phrases same_file sqlite_errors sqlite_schema system_clock topic_rules topics wakeups whole_file wordings
         research
         """.split()

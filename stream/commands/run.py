@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,7 @@ SCENARIOS = {"panic": "market", "hurricane": "crisis", "launch": "social"}
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verbs."""
     demo = verbs.add_parser("demo", help="play a scenario through the engine and watch it live")
-    demo.add_argument("--scenario", choices=sorted(SCENARIOS), default="panic", help="what happens (default: panic)")
+    demo.add_argument("--scenario", choices=sorted(SCENARIOS), default=None, help="play only this one (default: all)")
     demo.add_argument("--headless", action="store_true", help="do not try to open a browser")
     demo.add_argument("--seconds", type=float, default=None, metavar="N", help="stop after N seconds (default: run on)")
     demo.add_argument("--port", type=int, default=8642, metavar="P", help="port of the page (default: 8642)")
@@ -154,32 +155,39 @@ def run_engine(args: argparse.Namespace) -> int:
     """`affect run`: workers from a config file, until a signal or `--seconds`."""
     _check_seconds(args.seconds)
     config = load_config(args.config)
-    return _serve(config, args.seconds, None, open_page=False)
+    return _serve([config], args.seconds, {}, open_page=False)
 
 
 def run_demo(args: argparse.Namespace) -> int:
-    """`affect demo`: a scenario, the embedded log and the live page."""
+    """`affect demo`: scenarios of all domains, or one, the embedded log and the live page."""
     _check_seconds(args.seconds)
     if not 0 <= args.port <= 65535:
         raise UsageError(f"--port: expected 0..65535, got {args.port}")
     if not 0.1 <= args.speed <= 600:
         raise UsageError(f"--speed: expected 0.1 to 600, got {args.speed}")
     with tempfile.TemporaryDirectory(prefix="affect-demo-") as folder:
-        config = msgspec.convert(
-            {
-                "domain": SCENARIOS[args.scenario],
-                "log": {"url": args.log or f"sqlite:///{folder}/demo.db"},
-                "engine": {"name": args.engine},
-                "time": {"future": "36500d", "idle": "5s"},
-                "web": {"port": args.port},
-            },
-            Config,
-        ).check()
-        return _serve(config, args.seconds, Play(args.scenario, args.seed, args.speed), open_page=not args.headless)
+        url = args.log or f"sqlite:///{folder}/demo.db"
+        played = SCENARIOS if args.scenario is None else {args.scenario: SCENARIOS[args.scenario]}
+        configs = [_demo_config(domain, url, args.engine, args.port) for domain in played.values()]
+        plays = {domain: Play(scenario, args.seed, args.speed) for scenario, domain in played.items()}
+        return _serve(configs, args.seconds, plays, open_page=not args.headless)
 
 
-def _serve(config: Config, seconds: float | None, play: Play | None, open_page: bool) -> int:
+def _demo_config(domain: str, log: str, engine: str, port: int) -> Config:
+    return msgspec.convert(
+        {
+            "domain": domain,
+            "log": {"url": log},
+            "engine": {"name": engine},
+            "time": {"future": "36500d", "idle": "5s"},
+            "web": {"port": port},
+        },
+        Config,
+    ).check()
+
+
+def _serve(configs: Sequence[Config], seconds: float | None, plays: Mapping[str, Play], open_page: bool) -> int:
     # The web server is a second of imports that replay and score have no use for.
     from stream.serve import serve
 
-    return asyncio.run(serve(config, seconds, play, open_page))
+    return asyncio.run(serve(configs, seconds, plays, open_page))

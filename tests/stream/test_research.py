@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from operators.records import SignalRow
 from stream.cli import main
 from stream.prices import read_prices
-from stream.research import Bar, coefficients, contagion, rank_correlation
+from stream.research import Bar, by_phase, coefficients, contagion, rank_correlation
+from stream.sessions import load_sessions
 
 DAY = 86_400_000
 FIRST = date(2024, 1, 1)
@@ -132,12 +133,81 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     command = ["research", "contagion", "--signals", str(file), "--entity", "ticker:A", "--window", "24h"]
     assert main(command) == 0
     assert "too few windows" in capsys.readouterr().out
+    command = [
+        "research",
+        "ic",
+        "--signals",
+        str(file),
+        "--prices",
+        str(table),
+        "--calendar",
+        "XNYS",
+        "--window",
+        "24h",
+    ]
+    assert main(command) == 0
+    assert "lie in more than one phase" in capsys.readouterr().out
+    assert main([*command[:-2]]) == 2  # windows of 30m: there are none
+    assert "no row of market.valence with windows of 30m" in capsys.readouterr().err
+    assert main([*command[:-3], "NOPE", "--window", "24h"]) == 2
+    assert "expected an exchange such as XNYS, got 'NOPE'" in capsys.readouterr().err
     table.write_text("ticker,date,open\nA,2024-01-01,1\n", "utf-8")
     assert main(["research", "ic", "--signals", str(file), "--prices", str(table)]) == 2
     assert "['close'] are not there" in capsys.readouterr().err
     table.write_text("ticker,date,open,close\nA,2024-01-01,1,x\n", "utf-8")
     assert main(["research", "ic", "--signals", str(file), "--prices", str(table)]) == 2
     assert "line 2" in capsys.readouterr().err
+
+
+def test_a_trading_day_begins_with_the_close_before() -> None:
+    """Thanksgiving 2023: a holiday on Thursday, a half day on Friday; what each phase is compared with."""
+    sessions = load_sessions("XNYS", date(2023, 11, 20), date(2023, 11, 30))
+    days = [date(2023, 11, d) for d in (21, 22, 24, 27, 28)]
+    prices = {"A": [Bar(day, 10.0 + k, 11.0 + 3 * k) for k, day in enumerate(days)]}
+
+    def ask(*hours: float, size: float = 0.5) -> dict[tuple[str | None, str], int]:
+        """(phase, horizon) -> pairs of windows that begin so many hours after Wednesday 22 00:00 UTC."""
+        begin = ms(date(2023, 11, 22))
+        rows = [row("ticker:A", begin + round(h * 3_600_000), 1.0, round(size * 3_600_000)) for h in hours]
+        return {(one.phase, one.horizon): one.n for one in by_phase(rows, prices, sessions)[0] if one.n}
+
+    both = ("same day", "next day")
+    assert ask(20) == {(part, h): 1 for part in (None, "open") for h in both}  # Wednesday 15:00 in New York
+    assert ask(22, 24 + 4) == {(part, h): 1 for part in (None, "post-close") for h in both}  # one phase: one value
+    assert ask(24 + 20) == {(part, h): 1 for part in (None, "closed") for h in both}  # the holiday
+    assert ask(48 + 13) == {(part, h): 1 for part in (None, "pre-open") for h in both}  # Friday 08:00
+    assert ask(48 + 17.5) == {(part, h): 1 for part in (None, "open") for h in both}  # to 13:00, the half day's close
+    assert ask(48 + 18) == {(part, h): 1 for part in (None, "post-close") for h in both}
+    assert ask(20.75) == {}  # astride the close
+    assert ask(22, 48 + 13, 48 + 17)[None, "same day"] == 1  # all of them news of Friday
+
+
+def test_phases_do_not_look_ahead() -> None:
+    """A link planted between what is said before the opening and the session that follows is found there alone."""
+    random = np.random.default_rng(3)
+    sessions = load_sessions("XNYS", date(2023, 1, 3), date(2023, 6, 30))
+    days = [day for day in sessions.days if date(2023, 1, 3) <= day <= date(2023, 6, 30)]
+    rows, prices = [], {}
+    for ticker in "ABC":
+        bars = []
+        for day, opens, closes in zip(sessions.days, sessions.opens, sessions.closes, strict=True):
+            if day not in days:
+                continue
+            before, during = random.normal(size=2).tolist()
+            rows += [row(f"ticker:{ticker}", opens - 3_600_000, before, 1_800_000)]
+            rows += [row(f"ticker:{ticker}", closes - 3_600_000, during, 1_800_000)]
+            bars.append(Bar(day, 100.0, 100.0 * (1 + 0.01 * before + random.normal(0, 0.01))))
+        prices[ticker] = bars
+    found, astride = by_phase(rows, prices, sessions)
+    told = {(one.phase, one.horizon): one for one in found}
+    assert astride == 0
+    foretold, spoken = told["pre-open", "next day"], told["open", "next day"]
+    assert foretold.lo is not None
+    assert foretold.lo > 0.4
+    assert spoken.lo is not None
+    assert spoken.hi is not None
+    assert spoken.lo < 0 < spoken.hi
+    assert told["closed", "same day"].ic is None
 
 
 @pytest.mark.data

@@ -16,7 +16,18 @@ from stream.base import Output, partition_of
 from stream.config import INPUT_TOPICS
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "replay"))
-from oracle import TASKS, Post, disagreements, disordered, entities_of, expected, read_posts, score_file, times_of
+from oracle import (
+    TASKS,
+    Post,
+    cues_of,
+    disagreements,
+    disordered,
+    entities_of,
+    expected,
+    read_posts,
+    score_file,
+    times_of,
+)
 
 DATA = os.environ.get("AFFECT_DATA")
 HEAD = int(os.environ.get("AFFECT_ORACLE_POSTS", "4000"))
@@ -44,6 +55,7 @@ class Stream:
         path.write_text("".join(json.dumps(post) + "\n" for post in posts), encoding="utf-8")
         times = times_of(posts, STEP_S)
         scores = {task: score_file(path, task) for task in TASKS[domain]}
+        scores["cues"] = cues_of(posts)
         self.want = expected(posts, times, entities_of(posts, domain), scores, domain)
         self.count = len(posts)
         stamped = [{**post, "created_at": at} for post, at in zip(posts, times, strict=True)]

@@ -109,7 +109,7 @@ class PostBatch:
         )
 
 
-class SignalRow(msgspec.Struct, frozen=True, kw_only=True):
+class SignalRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One value of one signal for one entity and window: the contract of architecture section 6.
 
     `value`, `lo`, `hi` are None below the minimum sample, never 0 for unknown. Windows are half-open

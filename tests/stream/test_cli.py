@@ -168,7 +168,7 @@ def replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_replay_leaves_rows_that_tail_shows(replayed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
-    assert len(rows) == 24
+    assert len(rows) == 32
     assert affect("signals", "tail", "--log", replayed, "--json", "--last", "100") == 0
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     key = ("signal", "entity", "window_end", "window_start")

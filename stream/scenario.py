@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stream import crisis_phrases, phrases
 from stream.errors import UsageError
@@ -207,7 +207,9 @@ PLOTS: Mapping[str, _Plot] = {
 _BOT_CHANNELS = {"market": ("stance.bullish",), "crisis": (), "social": ()}
 
 
-def generate(name: str, seed: int, minutes: int, posts_per_minute: int, start_ms: int) -> Scenario:
+def generate(
+    name: str, seed: int, minutes: int, posts_per_minute: int, start_ms: int, only: tuple[str, str] | None = None
+) -> Scenario:
     """Generate one run of a scenario. The same arguments give the same posts, on any machine.
 
     Args:
@@ -216,6 +218,7 @@ def generate(name: str, seed: int, minutes: int, posts_per_minute: int, start_ms
         minutes: length of the plot, >= 1.
         posts_per_minute: mean over the plot, about, >= 1; duplicates come on top.
         start_ms: time of the first minute, epoch milliseconds, rounded down to the minute.
+        only: (entity, mood), people speak of nothing else: to learn how a model hears that mood.
 
     Raises:
         UsageError: an unknown name or a number below 1.
@@ -225,6 +228,9 @@ def generate(name: str, seed: int, minutes: int, posts_per_minute: int, start_ms
         raise UsageError(f"scenario: no {name!r}; expected one of {', '.join(PLOTS)}")
     if minutes < 1 or posts_per_minute < 1:
         raise UsageError(f"scenario: expected minutes and posts_per_minute >= 1, got {minutes} and {posts_per_minute}")
+    if only is not None:
+        own = tuple(s for s in plot.subjects if s.entity == only[0])
+        plot = replace(plot, subjects=own, mix=lambda u, hit: {only[1]: 1.0})
     return _Writer(name, plot, seed, minutes, posts_per_minute, start_ms // MINUTE_MS * MINUTE_MS).write()
 
 

@@ -1,55 +1,66 @@
-// The page: what is chosen, what is shown, and when it is drawn. Events only mark things as changed; drawing happens
+// The page: what is chosen, what is fetched, and when it is drawn. Events only mark things as changed; drawing happens
 // at most once per frame, so a burst of events costs one drawing.
 
-import { Chart } from "./charts.js";
-import { DOMAINS, GROUP_ORDER, cssVar, entityLook, groupLook, lookOf, windowText } from "./look.js";
+import { Alerts } from "./alerts.js";
+import { Board } from "./board.js";
+import { Crisis } from "./crisis.js";
+import { $, memory, say } from "./dom.js";
+import { Explain } from "./explain.js";
+import { VIEWS, cssVar, entityLook, windowText } from "./look.js";
 import { Stream, get } from "./net.js";
-import { drawBars, drawOps, drawPosts, drawTiles, latestWindow } from "./panels.js";
+import { drawEmpty, drawLink, drawNotice, drawWarnings, watch } from "./notices.js";
+import { drawOps, statusOf } from "./ops.js";
+import { drawPosts, latestWindow } from "./panels.js";
 import { Picker } from "./picker.js";
 import { Store } from "./store.js";
-import { Volume } from "./volume.js";
+import { Tabs, drawAway } from "./tabs.js";
 
-const STALE_AFTER_MS = 15_000;
 const LISTS_EVERY_MS = 5_000;
 const POSTS_SHOWN = 30;
 
-const $ = (id) => document.getElementById(id);
-const memory = {
-  read: (key) => {
-    try {
-      return localStorage.getItem(`affect.${key}`);
-    } catch {
-      return null;
-    }
-  },
-  write: (key, value) => {
-    try {
-      localStorage.setItem(`affect.${key}`, value);
-    } catch {
-      // storage is switched off: the choice lasts as long as the page
-    }
-  },
+const asked = () => {
+  const query = new URLSearchParams(location.search);
+  const view = query.get("view");
+  return { view: view in VIEWS ? view : null, entity: query.get("entity"), windowMs: Number(query.get("window")) || null };
 };
 
-const asked = new URLSearchParams(location.search);
 const state = {
-  entity: asked.get("entity"),
-  windowMs: Number(asked.get("window")) || null,
+  ...asked(),
   chosen: false, // whether `entity` and `windowMs` are on show, or only asked for by the address
+  kept: new Map(), // view -> what was on show there
   windows: [],
   entities: [],
+  domains: new Set(), // domains that rows are held of
   posts: [],
   status: null,
   link: "connecting",
   tries: 0,
   heard: performance.now(),
-  hidden: new Set(JSON.parse(memory.read("hidden") ?? "null") ?? []),
-  hiddenChosen: memory.read("hidden") !== null,
 };
 const store = new Store();
-const charts = new Map();
-const volume = new Volume(store);
+store.corrected = memory.read("corrected") === "1";
+const why = new Explain();
+const whyRow = (signal, end) => {
+  const row = (store.series.get(signal) ?? []).find((held) => held.window_end === end);
+  return why.open(signal, state.entity, end - state.windowMs, end, row);
+};
+const board = new Board(store, whyRow);
 const picker = new Picker($("entity"), $("entity-list"), $("entity-n"), (entity) => show(entity, state.windowMs));
+const tabs = new Tabs($("tabs"), (view) => choose(view));
+const alerts = new Alerts((alert) => why.open(alert.signal, alert.entity, alert.window_start, alert.window_end));
+const crisis = new Crisis(
+  () => state,
+  (signal, entity, start, end) => why.open(signal, entity, start, end),
+  (entity) => show(entity, state.windowMs),
+);
+
+const status = () => statusOf(state.status, state.view);
+
+/** Whether `view` has an engine here; while nobody knows, it is taken to have one. */
+function running(view) {
+  const told = (state.status?.domains?.length ? state.status.domains : [state.status]).map((s) => s?.domain ?? "");
+  return told.includes("") || told.includes(view) || state.domains.has(view);
+}
 
 let dirty = false;
 function draw() {
@@ -66,15 +77,15 @@ const stream = new Stream({
   lost: (tries) => {
     state.tries = tries;
     state.link = "reconnecting";
-    drawLink();
     draw();
   },
   rows: ({ rows }) => {
     heard("live");
     if (!state.chosen) lists().catch(lost); // the first rows ever: do not wait for the next look at the lists
     for (const row of rows) {
-      if (row.entity === state.entity && row.window_end - row.window_start === state.windowMs) store.put(row.signal, row);
+      if (row.domain === state.view && row.entity === state.entity && row.window_end - row.window_start === state.windowMs) store.put(row.signal, row);
     }
+    if (state.view === "crisis") crisis.changed();
     draw();
   },
   posts: ({ entity, posts }) => {
@@ -82,9 +93,18 @@ const stream = new Stream({
     if (entity === state.entity) state.posts = [...posts, ...state.posts].slice(0, POSTS_SHOWN);
     draw();
   },
-  status: (status) => {
+  queue: () => {
     heard("live");
-    state.status = status;
+    if (state.view === "crisis") crisis.changed();
+  },
+  alerts: (told) => {
+    heard("live");
+    alerts.take(told.alerts);
+  },
+  status: (told) => {
+    heard("live");
+    state.status = told;
+    watch(status(), state.view);
     draw();
   },
   reset: () => load(),
@@ -94,44 +114,72 @@ function heard(link) {
   state.heard = performance.now();
   if (state.link === "reconnecting") lists().catch(lost);
   state.link = link;
-  drawLink();
+  drawLink(state, status());
 }
 
 function lost(error) {
   state.link = "reconnecting";
   state.tries += 1;
   console.warn(error);
-  drawLink();
   draw();
 }
 
-let listing = false;
+let listing; // the view whose lists are under way
 /** Signals, windows and entities there are. Chooses what to show when nothing is chosen yet. */
 async function lists() {
-  if (listing) return;
-  listing = true;
+  if (listing === state.view) return;
+  const mine = (listing = state.view);
   try {
-    await readLists();
+    const { windows, signals } = await get("/api/signals");
+    state.domains = new Set(signals.map(({ domain }) => domain));
+    if (state.view === null) firstView();
+    const view = state.view;
+    const { entities } = await get("/api/entities", { window: state.windowMs, domain: view });
+    if (view !== state.view) return; // another view was chosen meanwhile
+    if (windows.join() !== state.windows.join()) {
+      state.windows = windows;
+      drawWindows();
+    }
+    state.entities = entities;
+    picker.set(entities, state.entity);
+    if (!state.chosen && entities.length > 0 && windows.length > 0) {
+      state.chosen = true;
+      const entity = state.entity ?? (entities.find((e) => e.entity.startsWith("all:")) ?? entities[0]).entity;
+      await show(entity, windows.includes(state.windowMs) ? state.windowMs : windows[0]);
+    }
+    draw();
   } finally {
-    listing = false;
+    if (listing === mine) listing = undefined;
   }
 }
 
-async function readLists() {
-  const { windows } = await get("/api/signals");
-  const { entities } = await get("/api/entities", { window: state.windowMs });
-  if (windows.join() !== state.windows.join()) {
-    state.windows = windows;
-    drawWindows();
-  }
-  state.entities = entities;
-  picker.set(entities, state.entity);
-  if (!state.chosen && entities.length > 0 && windows.length > 0) {
-    state.chosen = true;
-    const entity = state.entity ?? (entities.find((e) => e.entity.startsWith("all:")) ?? entities[0]).entity;
-    await show(entity, windows.includes(state.windowMs) ? state.windowMs : windows[0]);
-  }
-  draw();
+/** The address names no view: the first that runs here. */
+function firstView() {
+  const named = state.status?.domains?.length ? state.status.domains.map((part) => part.domain) : [state.status?.domain];
+  const views = Object.keys(VIEWS);
+  state.view = views.find((v) => named.includes(v)) ?? views.find((v) => state.domains.has(v)) ?? views[0];
+  alerts.load(state.view);
+}
+
+/** Another view: what was on show there before, else all of its posts. */
+async function choose(view, given = state.kept.get(view), push = true) {
+  if (view === state.view && push) return;
+  if (state.view !== null && state.chosen) state.kept.set(state.view, { entity: state.entity, windowMs: state.windowMs });
+  Object.assign(state, { view, entity: given?.entity ?? null, windowMs: given?.windowMs ?? null, chosen: false, posts: [], entities: [] });
+  loading += 1; // an answer that is under way is of the old view
+  store.clear(0);
+  address(push);
+  picker.set([], null);
+  render();
+  alerts.load(view);
+  stream.open({ domain: view, entity: "-" }, null); // the status at once; rows as soon as something is on show
+  await lists().catch(lost);
+}
+
+function address(push) {
+  const given = { view: state.view, entity: state.entity, window: state.windowMs };
+  const query = new URLSearchParams(Object.entries(given).filter(([, value]) => value !== null));
+  history[push ? "pushState" : "replaceState"](null, "", `?${query}`);
 }
 
 async function show(entity, windowMs) {
@@ -139,11 +187,14 @@ async function show(entity, windowMs) {
   state.windowMs = windowMs;
   state.posts = [];
   store.clear(windowMs);
-  history.replaceState(null, "", `?${new URLSearchParams({ entity, window: windowMs })}`);
+  address(false);
   picker.set(state.entities, entity);
   drawWindows();
   await load();
-  get("/api/entities", { window: windowMs }).then(({ entities }) => {
+  if (state.view === "crisis") crisis.refresh();
+  const view = state.view;
+  get("/api/entities", { window: windowMs, domain: view }).then(({ entities }) => {
+    if (view !== state.view) return;
     state.entities = entities;
     picker.set(entities, state.entity);
   }, lost);
@@ -153,14 +204,14 @@ let loading = 0;
 /** History of what is shown, then its events from exactly there on. */
 async function load() {
   const mine = (loading += 1);
-  const { entity, windowMs } = state;
+  const { entity, windowMs, view } = state;
   try {
-    const series = await get("/api/series", { entity, window: windowMs });
-    const { posts } = await get("/api/posts", { entity });
+    const series = await get("/api/series", { entity, window: windowMs, domain: view });
+    const { posts } = await get("/api/posts", { entity, domain: view });
     if (mine !== loading) return; // something else was chosen meanwhile
     store.load(series.series);
     state.posts = posts.slice(0, POSTS_SHOWN);
-    stream.open({ entity, window: windowMs }, String(series.last_id));
+    stream.open({ entity, window: windowMs, domain: view }, String(series.last_id));
   } catch (error) {
     if (mine !== loading) return;
     lost(error);
@@ -192,133 +243,42 @@ function drawWindows() {
   for (const input of box.querySelectorAll("input")) input.checked = Number(input.value) === state.windowMs;
 }
 
-function linkWords() {
-  const quiet = Math.round((performance.now() - state.heard) / 1000);
-  if (state.link === "reconnecting") return ["reconnecting", `Reconnecting${state.tries > 1 ? `, try ${state.tries}` : "…"}`];
-  if (state.link === "connecting") return ["connecting", "Connecting"];
-  if (quiet * 1000 >= STALE_AFTER_MS) return ["stale", "Stale"];
-  if (state.status !== null && !state.status.ready) return ["waiting", "Not ready"];
-  return ["live", "Live"];
-}
-
-function drawLink() {
-  const [name, text] = linkWords();
-  if ($("link").dataset.state !== name) $("link").dataset.state = name;
-  if ($("link-text").textContent !== text) $("link-text").textContent = text;
-}
-
-/** What is wrong, in words; nothing when all is well. */
-function noticeWords() {
-  const [name] = linkWords();
-  const quiet = Math.round((performance.now() - state.heard) / 1000);
-  if (name === "reconnecting") return "The connection to the engine is lost. The values below are the last ones received; the page keeps trying and catches up by itself.";
-  if (name === "stale") return `Nothing new from the engine for ${Math.floor(quiet / 5) * 5} seconds. The values below may be out of date.`;
-  if (name === "waiting" && store.series.size > 0) return `The engine is not ready: ${state.status.problem ?? "no reason given"}. The values below are the last ones it gave.`;
-  return "";
-}
-
-function drawNotice() {
-  const text = noticeWords();
-  const node = $("notice");
-  node.hidden = text === "";
-  if (node.textContent !== text) node.textContent = text;
-  document.body.classList.toggle("is-old", text !== "");
-}
-
-function drawEmpty() {
-  const empty = store.series.size === 0;
-  $("empty").hidden = !empty;
-  $("board").hidden = empty;
-  if (!empty) return;
-  const status = state.status;
-  let title = "No signals yet";
-  let text = "The engine is ready and waiting for posts. Signals appear here as soon as the first window holds one.";
-  if (state.link === "connecting" || state.link === "reconnecting") {
-    title = "Connecting to the engine";
-    text = "The page fills as soon as it answers.";
-  } else if (status !== null && !status.ready) {
-    title = "The engine is not ready yet";
-    text = `It says: ${status.problem ?? "no reason given"}.`;
-  } else if (state.entity !== null && state.entities.length > 0) {
-    title = `Nothing for ${entityLook(state.entity).name} in this window size`;
-    text = "Choose another entity or another rolling window above.";
-  }
-  $("empty-title").textContent = title;
-  $("empty-text").textContent = text;
-}
-
-/** Signals by group, in reading order; needs by their latest value, so that the top ones come first. */
-function byGroup() {
-  const groups = new Map(GROUP_ORDER.map((group) => [group, []]));
-  for (const signal of store.signals) groups.get(lookOf(signal).group).push(signal);
-  for (const [group, signals] of groups) {
-    signals.sort((a, b) => lookOf(a).order - lookOf(b).order || a.localeCompare(b));
-    if (signals.length === 0) groups.delete(group);
-  }
-  return groups;
-}
-
-/** Neutral flattens the other lines and thirteen needs cannot be read at once: hidden until asked for. */
-function hideSome(groups) {
-  if (state.hiddenChosen) return;
-  state.hidden.clear();
-  for (const signal of groups.get("emotions") ?? []) if (lookOf(signal).short === "neutral") state.hidden.add(signal);
-  const needs = [...(groups.get("needs") ?? [])];
-  const reach = new Map(needs.map((s) => [s, store.rows(s).reduce((top, row) => Math.max(top, row.value ?? 0), 0)]));
-  needs.sort((a, b) => reach.get(b) - reach.get(a));
-  for (const signal of needs.slice(5)) state.hidden.add(signal);
-}
-
-function drawCharts(groups) {
-  const box = $("charts");
-  hideSome(groups);
-  for (const [group, signals] of groups) {
-    if (group === "other" || group === "accord") continue;
-    let chart = charts.get(group);
-    if (chart === undefined) {
-      chart = new Chart(store, group, groupLook(group), state.hidden, () => {
-        state.hiddenChosen = true;
-        memory.write("hidden", JSON.stringify([...state.hidden]));
-      });
-      charts.set(group, chart);
-    }
-    chart.node.hidden = false;
-    box.append(...(chart.node.parentNode === box ? [] : [chart.node]));
-    chart.update(signals);
-  }
-  for (const [group, chart] of charts) if (!groups.has(group)) chart.node.hidden = true;
-  if (box.lastElementChild !== volume.node) box.append(volume.node);
-  volume.update();
+function drawShares() {
+  $("shares").hidden = store.correctable.size === 0;
+  for (const input of $("shares").querySelectorAll("input")) input.checked = (input.value === "1") === store.corrected;
 }
 
 function render() {
-  const domain = state.status?.domain ?? "";
-  $("domain").hidden = domain === "";
-  $("domain").textContent = DOMAINS[domain] ?? domain;
-  drawLink();
-  drawNotice();
-  drawEmpty();
-  $("asof").textContent = latestWindow(store);
-  if (store.series.size > 0) {
-    const groups = byGroup();
+  const view = state.view ?? "market";
+  const away = state.view !== null && !running(view);
+  const filled = store.series.size > 0;
+  const told = status();
+  tabs.set(view, running);
+  drawAway(view, away);
+  $("controls").hidden = away;
+  drawLink(state, told ?? state.status);
+  drawNotice(state, told, filled);
+  drawEmpty(state, told, !filled && !away);
+  $("board").hidden = !filled || away;
+  $("crisis").hidden = view !== "crisis";
+  say($("asof"), latestWindow(store));
+  drawShares();
+  if (filled) {
     const name = entityLook(state.entity).name;
-    $("heading").textContent = `${name}, rolling ${windowText(state.windowMs, true)}`;
-    document.title = `${name} · affectstream`;
-    const minN = state.status?.min_n ?? 20;
-    drawTiles($("tiles"), store, groups, minN);
-    drawBars($("bars"), store, groups, minN);
-    drawCharts(groups);
+    say($("heading"), `${VIEWS[view]}: ${name}, rolling ${windowText(state.windowMs, true)}`);
+    document.title = `${name} · ${VIEWS[view]} · affectstream`;
+    drawWarnings($("warnings"), store, told);
+    board.draw(view, told?.min_n ?? 20);
     drawPosts($("posts"), state.posts);
   }
-  drawOps(state.status);
+  drawOps(state.status, view);
 }
 
 function drawTheme() {
   const dark = document.documentElement.dataset.theme === "dark";
   $("theme").setAttribute("aria-label", `Switch to ${dark ? "light" : "dark"} theme`);
   $("theme").dataset.next = dark ? "light" : "dark";
-  for (const chart of charts.values()) chart.rebuild();
-  if (volume.plot !== null) volume.rebuild();
+  board.rebuild();
   draw();
 }
 
@@ -327,14 +287,25 @@ $("theme").addEventListener("click", () => {
   memory.write("theme", $("theme").dataset.next);
   drawTheme();
 });
+$("shares").addEventListener("change", (event) => {
+  store.corrected = event.target.value === "1";
+  memory.write("corrected", event.target.value);
+  board.rebuild();
+  draw();
+});
+addEventListener("popstate", () => {
+  const given = asked();
+  if (given.view !== null) choose(given.view, given, false);
+});
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawTheme);
 drawTheme();
 
 async function start() {
   try {
     state.status = await get("/api/status");
+    if (state.view !== null) alerts.load(state.view);
     await lists();
-    if (!state.chosen) stream.open({}, null); // nothing to show yet: the status still comes
+    if (!state.chosen) stream.open({ domain: state.view }, null); // nothing to show yet: the status still comes
   } catch (error) {
     lost(error);
     setTimeout(start, 2_000);
@@ -342,8 +313,9 @@ async function start() {
 }
 
 setInterval(() => {
-  drawLink();
-  drawNotice();
+  drawLink(state, status() ?? state.status);
+  drawNotice(state, status(), store.series.size > 0);
+  if (store.series.size > 0) drawWarnings($("warnings"), store, status());
 }, 1_000);
 setInterval(() => {
   if (state.link === "live") lists().catch(lost);

@@ -1,17 +1,11 @@
 // One chart card: lines with interval bands over time, a chip per signal, keyboard reading, and the same rows as a table.
 // uPlot is the library's global (served from its installed package).
 
-import { clock, colourOf, cssVar, day, grouped, lookOf, windowSpan } from "./look.js";
-
-const el = (tag, className, text) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
+import { fillTable, fillTip, rowsAt } from "./chart_text.js";
+import { el } from "./dom.js";
+import { TALL, clock, colourOf, cssVar, day, lookOf } from "./look.js";
 
 const PER_SIGNAL = 4; // lo, hi, final line, provisional line
-const TABLE_ROWS = 12;
 
 const axisTimes = (_, splits, __, ___, incr) =>
   splits.map((s) => (incr >= 86400 ? day(s * 1000) : clock(s * 1000, incr < 60)));
@@ -35,13 +29,17 @@ const lonely = (u, k, show) => {
 };
 
 export class Chart {
-  /** `hidden`: Set of signals switched off, kept by the caller; `changed()` is called when it changes. */
-  constructor(store, group, look, hidden, changed) {
+  /**
+   * `hidden`: Set of signals switched off, kept by the caller; `changed()` is called when it changes.
+   * `why(signal, windowEnd)` is called when a person asks for the reasons of a point.
+   */
+  constructor(store, group, look, hidden, changed, why) {
     this.store = store;
     this.group = group;
     this.look = look;
     this.hidden = hidden;
     this.changed = changed;
+    this.why = why;
     this.signals = [];
     this.focus = null;
     this.plot = null;
@@ -64,7 +62,7 @@ export class Chart {
     this.frame = el("div", "frame");
     this.frame.tabIndex = 0;
     this.frame.role = "group";
-    this.frame.setAttribute("aria-label", `${this.look.title} over time. Left and right arrow keys read the values.`);
+    this.frame.setAttribute("aria-label", `${this.look.title} over time. Left and right arrow keys read the values, Enter asks why.`);
     this.tip = el("div", "tip");
     this.tip.hidden = true;
     this.none = el("p", "chart-none");
@@ -84,6 +82,7 @@ export class Chart {
     foot.append(this.key, this.details);
     this.node.append(head, this.chips, this.frame, foot);
     this.frame.addEventListener("keydown", (event) => this.step(event));
+    this.frame.addEventListener("click", (event) => this.ask(event));
     this.frame.addEventListener("blur", () => this.read(null));
     this.frame.addEventListener("mouseleave", () => this.read(null));
     new ResizeObserver(() => this.resize()).observe(this.frame);
@@ -154,7 +153,8 @@ export class Chart {
     const width = this.focus === signal ? 2.6 : 1.8;
     const edge = { show, width: 0, stroke: "transparent", points: { show: false } };
     const points = { show: false, filter: lonely, size: 5, fill: stroke, stroke };
-    return [edge, edge, { show, stroke, width, points }, { show, stroke, width, dash: [3, 4], points }].map((s) => ({ ...s }));
+    const hollow = { ...points, size: 6, fill: cssVar("--card") };
+    return [edge, edge, { show, stroke, width, points }, { show, stroke, width, dash: [3, 4], points: hollow }].map((s) => ({ ...s }));
   }
 
   data() {
@@ -192,7 +192,7 @@ export class Chart {
   }
 
   height() {
-    return this.wide() ? (this.group === "emotions" || this.group === "needs" ? 300 : 200) : 220;
+    return this.wide() ? (TALL.has(this.group) ? 300 : 200) : 220;
   }
 
   wide() {
@@ -267,7 +267,7 @@ export class Chart {
     for (const { signal, y } of ends) {
       ctx.globalAlpha = this.focus === null || this.focus === signal ? 1 : 0.3;
       ctx.fillStyle = colourOf(signal);
-      ctx.fillText(lookOf(signal).label, bbox.left + bbox.width + 8 * ratio, y, 84 * ratio);
+      ctx.fillText(lookOf(signal).tag, bbox.left + bbox.width + 8 * ratio, y, 84 * ratio);
     }
     ctx.restore();
   }
@@ -312,6 +312,7 @@ export class Chart {
 
   step(event) {
     const u = this.plot;
+    if (event.key === "Enter" && u?.cursor.idx != null && event.target === this.frame) return this.ask(event);
     const moves = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
     if (u === null || !(event.key in moves) || event.target !== this.frame) return;
     event.preventDefault();
@@ -334,25 +335,7 @@ export class Chart {
       this.tip.hidden = true;
       return;
     }
-    const end = Math.round(u.data[0][k] * 1000);
-    const shown = this.signals.filter((s) => !this.hidden.has(s));
-    const rows = shown.map((s) => [s, this.store.rows(s).find((row) => row.window_end === end)]).filter(([, row]) => row);
-    this.tip.replaceChildren();
-    if (rows.length === 0) {
-      this.tip.append(el("p", "tip-when", `${clock(end, true)} · no posts`));
-    } else {
-      const [, first] = rows[0];
-      this.tip.append(el("p", "tip-when", `to ${clock(end, true)} · ${first.status}${first.revision > 0 ? ` · revision ${first.revision}` : ""}`));
-      this.tip.append(el("p", "tip-n", `n ${grouped(first.n)} · ${grouped(first.authors)} authors`));
-      const list = el("dl");
-      for (const [signal, row] of rows.toSorted((a, b) => (b[1].value ?? -9) - (a[1].value ?? -9))) {
-        const name = el("dt", "", lookOf(signal).label);
-        name.style.setProperty("--c", colourOf(signal));
-        list.append(name, el("dd", "", row.value === null ? "too few" : this.look.kind.text(row.value)));
-        list.append(el("dd", "span", row.lo === null || row.hi === null ? "" : this.look.kind.span(row.lo, row.hi)));
-      }
-      this.tip.append(list);
-    }
+    fillTip(this.tip, this, Math.round(u.data[0][k] * 1000));
     this.tip.hidden = false;
     const x = u.valToPos(u.data[0][k], "x") + u.bbox.left / devicePixelRatio;
     const room = this.frame.clientWidth - this.tip.offsetWidth - 4;
@@ -360,35 +343,21 @@ export class Chart {
     if (say) this.said.textContent = this.tip.innerText.replaceAll("\n", ", ");
   }
 
+  /** The reasons of the point that is read: of the line nearest to the pointer, by keyboard of the highest. */
+  ask(event) {
+    const u = this.plot;
+    const k = u?.cursor.idx;
+    if (k == null) return;
+    const end = Math.round(u.data[0][k] * 1000);
+    const rows = rowsAt(this, end).filter(([, row]) => row.value !== null);
+    if (rows.length === 0) return;
+    const top = event.type === "click" ? u.cursor.top : u.valToPos(rows[0][1].value, "y");
+    const far = ([, row]) => Math.abs(u.valToPos(row.value, "y") - top);
+    const [signal] = rows.reduce((best, one) => (far(one) < far(best) ? one : best));
+    this.why(signal, end);
+  }
+
   fillTable() {
-    if (!this.details.open) return;
-    const shown = this.signals.filter((s) => !this.hidden.has(s));
-    const byEnd = new Map();
-    for (const signal of shown) {
-      for (const row of this.store.rows(signal).slice(-TABLE_ROWS)) {
-        if (!byEnd.has(row.window_end)) byEnd.set(row.window_end, new Map());
-        byEnd.get(row.window_end).set(signal, row);
-      }
-    }
-    const table = el("table");
-    const head = table.createTHead().insertRow();
-    for (const text of ["Window end", "Status", "n", ...shown.map((s) => lookOf(s).label)]) {
-      const cell = el("th", "", text);
-      cell.scope = "col";
-      head.append(cell);
-    }
-    const body = table.createTBody();
-    for (const end of [...byEnd.keys()].sort((a, b) => b - a).slice(0, TABLE_ROWS)) {
-      const rows = byEnd.get(end);
-      const first = rows.values().next().value;
-      const line = body.insertRow();
-      line.className = first.status;
-      for (const text of [clock(end, true), first.status, grouped(first.n)]) line.insertCell().textContent = text;
-      for (const signal of shown) {
-        const value = rows.get(signal)?.value;
-        line.insertCell().textContent = value === undefined || value === null ? "–" : this.look.kind.text(value);
-      }
-    }
-    this.table.replaceChildren(table);
+    if (this.details.open) fillTable(this.table, this);
   }
 }

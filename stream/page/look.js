@@ -7,9 +7,13 @@ const THIN = "\u202f";
 const DASH = "\u2013";
 
 const EMOTIONS = ["joy", "love", "surprise", "fear", "sadness", "anger", "disgust", "neutral"];
-const MOODS = ["valence", "bullishness"];
-const UNITS = ["agreement", "disagreement"];
-const SHARES = ["request", "offer", "without_place"];
+const GROUP_OF = {
+  valence: "mood", bullishness: "mood", attitude: "mood", agreement: "accord", disagreement: "accord",
+  entropy: "mixed", drift: "mixed", request: "balance", offer: "balance", offered: "balance", without_place: "balance",
+  response: "balance", rumour_cue: "balance", balance: "lean", panic: "extremes", conviction: "extremes",
+  concentration: "guards", near_duplicates: "guards", buzz_z: "past", fear_greed: "past", shock: "past", hype: "past",
+};
+const GROUP_OF_FAMILY = { need: "needs", secondary: "secondary", info: "info" };
 
 const LABELS = {
   medical_help: "Medical help",
@@ -19,15 +23,31 @@ const LABELS = {
   request: "Requests",
   offer: "Offers",
   without_place: "Without a place",
+  offered: "Offers, phrases too",
+  response: "About responders",
+  attitude: "Attitude to responders",
+  balance: "Requests over offers",
+  rumour_cue: "Rumour cue",
+  concentration: "Concentration",
+  near_duplicates: "Near-duplicates",
+  buzz_z: "Buzz, against usual",
+  fear_greed: "Greed over fear",
+};
+
+// At the end of a line there is room for one word.
+const TAGS = {
+  attitude: "Attitude", balance: "Balance", search_and_rescue: "Rescue", medical_help: "Medical", medical_products: "Medicine",
+  missing_people: "Missing", offered: "Offers, all", response: "Responders", without_place: "No place", near_duplicates: "Copies",
+  rumour_cue: "Rumours", affected_people: "People", infrastructure: "Infrastruct.", disappointment: "Disappoint.",
 };
 
 // Labels of single posts that mean what a signal means under another name.
 const SAME_COLOUR = { happy: "joy", sad: "sadness", medical: "medical_help" };
 
-export const DOMAINS = { market: "Market emotion", crisis: "Crisis needs", social: "Social emotion", classroom: "Classroom" };
+export const VIEWS = { market: "Market", crisis: "Crisis", social: "Social" };
 
-const TYPES = { all: "Everything", ticker: "Tickers", place: "Places", topic: "Topics", room: "Rooms" };
-export const TYPE_ORDER = ["all", "ticker", "place", "topic", "room"];
+const TYPES = { all: "Everything", sector: "Sectors", ticker: "Tickers", place: "Places", topic: "Topics", community: "Communities" };
+export const TYPE_ORDER = Object.keys(TYPES);
 
 // Kinds of value: how to print one, and how far a chart's axis may reach.
 const KINDS = {
@@ -35,21 +55,30 @@ const KINDS = {
   per10k: { text: (v) => rate(v), span: (a, b) => `${rate(a)}${DASH}${rate(b)}`, min: 0, max: 1, least: 0.005, axis: (v) => grouped(v * 10000, 0) },
   bipolar: { text: (v) => signed(v), span: (a, b) => `${signed(a)} to ${signed(b)}`, min: -1, max: 1, least: 0.2, axis: (v) => signed(v) },
   unit: { text: (v) => v.toFixed(2), span: (a, b) => `${a.toFixed(2)}${DASH}${b.toFixed(2)}`, min: 0, max: 1, least: 0.1, axis: (v) => String(+v.toFixed(2)) },
+  z: { text: (v) => signed(v, 1), span: (a, b) => `${signed(a, 1)} to ${signed(b, 1)}`, min: -1, max: Infinity, least: 2, axis: (v) => signed(v, 1) },
   number: { text: (v) => grouped(v, v < 100 ? 1 : 0), span: (a, b) => `${grouped(a, 1)}${DASH}${grouped(b, 1)}`, min: 0, max: Infinity, least: 1, axis: (v) => grouped(v, 0) },
 };
 
 const GROUPS = {
-  emotions: { title: "Emotion shares", sub: "share of posts", kind: "share" },
   needs: { title: "Needs", sub: "posts naming a need, per 10" + THIN + "000 posts", kind: "per10k" },
+  emotions: { title: "Emotion shares", sub: "share of posts", kind: "share" },
   mood: { title: "Mood", sub: `from ${MINUS}1 to +1`, kind: "bipolar" },
   balance: { title: "Requests and offers", sub: "share of posts", kind: "share" },
+  lean: { title: "Requests over offers", sub: "logarithm of their ratio; above 0 more is asked for than offered", kind: "z" },
+  secondary: { title: "Secondary emotions", sub: "share of posts", kind: "share" },
+  mixed: { title: "How mixed, how new", sub: "entropy and drift, from 0 to 1", kind: "unit" },
+  info: { title: "Kinds of information", sub: "share of posts", kind: "share" },
+  past: { title: "Against its own past", sub: "standard deviations from the usual", kind: "z" },
+  extremes: { title: "Panic and conviction", sub: "share of posts", kind: "share" },
+  guards: { title: "Who could have faked it", sub: "one author's weight, copies of known texts; from 0 to 1", kind: "unit" },
   accord: { title: "Agreement", sub: "from 0 to 1", kind: "unit" },
   other: { title: "Other signals", sub: "", kind: "number" },
 };
-export const GROUP_ORDER = ["emotions", "needs", "mood", "balance", "accord", "other"];
+export const GROUP_ORDER = Object.keys(GROUPS);
+export const TALL = new Set(["emotions", "needs"]);
 
-function signed(v) {
-  const text = Math.abs(v).toFixed(2);
+function signed(v, digits = 2) {
+  const text = Math.abs(v).toFixed(digits);
   return Number(text) === 0 ? text : (v < 0 ? MINUS : "+") + text;
 }
 
@@ -68,12 +97,8 @@ function words(name) {
 }
 
 function groupOf(parts, short) {
-  if (parts.includes("need")) return "needs";
-  if (EMOTIONS.includes(short)) return "emotions";
-  if (MOODS.includes(short)) return "mood";
-  if (UNITS.includes(short)) return "accord";
-  if (SHARES.includes(short)) return "balance";
-  return "other";
+  if (parts.length === 3 && parts[1] in GROUP_OF_FAMILY) return GROUP_OF_FAMILY[parts[1]];
+  return EMOTIONS.includes(short) ? "emotions" : (GROUP_OF[short] ?? "other");
 }
 
 const known = new Map();
@@ -86,7 +111,7 @@ export function lookOf(signal) {
   const short = parts.at(-1);
   const group = groupOf(parts, short);
   const place = EMOTIONS.indexOf(short);
-  look = { signal, short, label: words(short), group, kind: KINDS[GROUPS[group].kind], order: place < 0 ? 50 : place };
+  look = { signal, short, label: words(short), tag: TAGS[short] ?? words(short), group, kind: KINDS[GROUPS[group].kind], order: place < 0 ? 50 : place };
   known.set(signal, look);
   return look;
 }

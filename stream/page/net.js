@@ -4,15 +4,16 @@ export async function get(path, params = {}) {
   const query = new URLSearchParams(Object.entries(params).filter(([, v]) => v !== undefined && v !== null));
   const response = await fetch(`${path}?${query}`, { headers: { Accept: "application/json" } });
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(body.error ?? `${path}: ${response.status}`);
+  if (!response.ok) throw Object.assign(new Error(body.error ?? `${path}: ${response.status}`), { status: response.status });
   return body;
 }
 
+const KINDS = ["rows", "posts", "queue", "alerts", "status", "reset"];
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 8000;
 
 /**
- * One event stream at a time. `on.rows|posts|status|reset(data)` get events, `on.open()` and `on.lost(tries)` the link's state.
+ * One event stream at a time. `on.rows|posts|queue|alerts|status|reset(data)` get events, `on.open()` and `on.lost(tries)` the link's state.
  * The browser's own retry gives up on refused connections in some cases, so this one retries itself, with
  * `last_id` in the address (the header is the browser's alone to set).
  */
@@ -45,7 +46,7 @@ export class Stream {
     source.onerror = () => {
       if (source === this.source) this.retry();
     };
-    for (const kind of ["rows", "posts", "status", "reset"]) {
+    for (const kind of KINDS) {
       source.addEventListener(kind, (event) => {
         if (source !== this.source) return;
         if (event.lastEventId) this.lastId = event.lastEventId;

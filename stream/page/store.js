@@ -9,11 +9,14 @@ export class Store {
   constructor() {
     this.series = new Map();
     this.windowMs = 0;
+    this.corrected = false; // whether shares are shown with the model's known confusions undone
+    this.correctable = new Set();
   }
 
   /** Forget everything; what comes next has windows of `windowMs`. */
   clear(windowMs) {
     this.series.clear();
+    this.correctable.clear();
     this.windowMs = windowMs;
   }
 
@@ -41,10 +44,19 @@ export class Store {
       rows.splice(k, 0, row);
       if (rows.length > MAX_WINDOWS) rows.shift();
     }
+    if (row.corrected !== null && row.corrected !== undefined) this.correctable.add(signal);
+    row.undone = { ...row, value: row.corrected ?? null, lo: row.corrected_lo ?? null, hi: row.corrected_hi ?? null };
   }
 
+  /** Whether the values shown of `signal` are corrected ones. */
+  isCorrected(signal) {
+    return this.corrected && this.correctable.has(signal);
+  }
+
+  /** Rows as they are to be shown: corrected where that is wanted and known of the signal. */
   rows(signal) {
-    return this.series.get(signal) ?? [];
+    const rows = this.series.get(signal) ?? [];
+    return this.isCorrected(signal) ? rows.map((row) => row.undone) : rows;
   }
 
   /** The newest row that is final or revised, or null. */
@@ -52,9 +64,14 @@ export class Store {
     return this.rows(signal).findLast((row) => row.status !== "provisional") ?? null;
   }
 
+  /** The newest row that is final or revised; before there is one the newest provisional one; or null. */
+  latest(signal) {
+    return this.settled(signal) ?? this.rows(signal).at(-1) ?? null;
+  }
+
   /** Window ends over `signals`, rising, in seconds, with a null-making extra point inside every gap. */
   times(signals) {
-    const ends = [...new Set(signals.flatMap((s) => this.rows(s).map((row) => row.window_end)))].sort((a, b) => a - b);
+    const ends = [...new Set(signals.flatMap((s) => (this.series.get(s) ?? []).map((row) => row.window_end)))].sort((a, b) => a - b);
     let step = Infinity;
     for (let k = 1; k < ends.length; k += 1) step = Math.min(step, ends[k] - ends[k - 1]);
     const times = [];

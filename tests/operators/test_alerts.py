@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from operators.alert_rules import parse_rules
 from operators.alerts import Rules
 from operators.errors import ConfigInvalid
 from operators.records import Alert, SignalRow
@@ -430,3 +433,38 @@ def test_a_changed_rule_starts_anew_and_the_old_state_is_deleted() -> None:
     new.restore(stored)
     assert ends(new, [row(2, 0.6)]) == [2]
     assert {k for k, v in new.snapshot().items() if v is None} == set(stored)
+
+
+SHIPPED = Path(__file__).parents[2] / "deploy" / "config" / "alerts.toml"
+
+
+def poisson_day(signal: str, entity: str, share: float, seed: int, burst: int | None) -> list[SignalRow]:
+    """A day of five-minute rows, 60 posts each on average; from window `burst` on twice as many."""
+    dice = np.random.default_rng(seed)
+    rows = []
+    for k in range(288):
+        n, more = int(dice.poisson(60)), 0 if burst is None or not burst <= k < burst + 4 else int(dice.poisson(60))
+        hits = int(dice.binomial(n, share)) + more
+        times = {"window_start": k * 5 * M, "window_end": (k + 1) * 5 * M, "watermark": (k + 1) * 5 * M}
+        domain = signal.split(".")[0]
+        rows.append(row(k, hits / (n + more), n + more, signal=signal, entity=entity, domain=domain, **times))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("name", "entity"),
+    [
+        ("ticker-crowd", "ticker:A"), ("fear-rising", "ticker:A"), ("water-burst", "place:A"),
+        ("requests-rising", "place:A"), ("topic-crowd", "topic:a"), ("anger-rising", "topic:a"),
+    ],
+)  # fmt: skip
+def test_shipped_rules_see_a_burst_within_two_windows_and_are_still_on_quiet_days(name: str, entity: str) -> None:
+    """Ten quiet days and ten bursts, each rule alone. `benchmarks/bench_alarms.py` does it with whole streams."""
+    rules_of = parse_rules(SHIPPED.read_text(encoding="utf-8"), str(SHIPPED))
+    (rule,) = [rule for rule in rules_of if rule.name == name]
+    quiet = sum(len(fold(Rules([rule]), poisson_day(rule.signal, entity, 0.05, seed, None))) for seed in range(10))
+    assert quiet <= 1
+    for seed in range(10):
+        found = fold(Rules([rule]), poisson_day(rule.signal, entity, 0.05, 100 + seed, 100 + seed))
+        first = next(alert.window_end // (5 * M) for alert in found if alert.window_end > (100 + seed) * 5 * M)
+        assert first <= 100 + seed + 2

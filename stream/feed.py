@@ -263,6 +263,8 @@ class Feed:
 
     def status(self, status: OpsStatus) -> None:
         """Replace the operations status (that of its domain, where there are several) and tell every reader."""
+        if status.domain:
+            self._statuses.pop("", None)
         self._statuses[status.domain] = status
         self._status = together(list(self._statuses.values()))
         self._tell(FeedEvent(self._last_id, "status", status_json(self._status)))

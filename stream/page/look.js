@@ -49,14 +49,14 @@ export const VIEWS = { market: "Market", crisis: "Crisis", social: "Social" };
 const TYPES = { all: "Everything", sector: "Sectors", ticker: "Tickers", place: "Places", topic: "Topics", community: "Communities" };
 export const TYPE_ORDER = Object.keys(TYPES);
 
-// Kinds of value: how to print one, and how far a chart's axis may reach.
+// Kinds of value: how to print one (`fine`: a small change of one), and how far a chart's axis may reach.
 const KINDS = {
-  share: { text: (v) => `${(v * 100).toFixed(1)}${NBSP}%`, span: (a, b) => `${(a * 100).toFixed(1)}${DASH}${(b * 100).toFixed(1)}${NBSP}%`, min: 0, max: 1, least: 0.05, axis: (v) => `${+(v * 100).toFixed(1)}${THIN}%` },
-  per10k: { text: (v) => rate(v), span: (a, b) => `${rate(a)}${DASH}${rate(b)}`, min: 0, max: 1, least: 0.005, axis: (v) => grouped(v * 10000, 0) },
-  bipolar: { text: (v) => signed(v), span: (a, b) => `${signed(a)} to ${signed(b)}`, min: -1, max: 1, least: 0.2, axis: (v) => signed(v) },
-  unit: { text: (v) => v.toFixed(2), span: (a, b) => `${a.toFixed(2)}${DASH}${b.toFixed(2)}`, min: 0, max: 1, least: 0.1, axis: (v) => String(+v.toFixed(2)) },
-  z: { text: (v) => signed(v, 1), span: (a, b) => `${signed(a, 1)} to ${signed(b, 1)}`, min: -1, max: Infinity, least: 2, axis: (v) => signed(v, 1) },
-  number: { text: (v) => grouped(v, v < 100 ? 1 : 0), span: (a, b) => `${grouped(a, 1)}${DASH}${grouped(b, 1)}`, min: 0, max: Infinity, least: 1, axis: (v) => grouped(v, 0) },
+  share: { fine: (v) => `${(v * 100).toFixed(3)}${NBSP}%`, text: (v) => `${(v * 100).toFixed(1)}${NBSP}%`, span: (a, b) => `${(a * 100).toFixed(1)}${DASH}${(b * 100).toFixed(1)}${NBSP}%`, min: 0, max: 1, least: 0.05, axis: (v) => `${+(v * 100).toFixed(1)}${THIN}%` },
+  per10k: { fine: (v) => grouped(v * 10000, 2), text: (v) => rate(v), span: (a, b) => `${rate(a)}${DASH}${rate(b)}`, min: 0, max: 1, least: 0.005, axis: (v) => grouped(v * 10000, 0) },
+  bipolar: { fine: (v) => v.toFixed(4), text: (v) => signed(v), span: (a, b) => `${signed(a)} to ${signed(b)}`, min: -1, max: 1, least: 0.2, axis: (v) => signed(v) },
+  unit: { fine: (v) => v.toFixed(4), text: (v) => v.toFixed(2), span: (a, b) => `${a.toFixed(2)}${DASH}${b.toFixed(2)}`, min: 0, max: 1, least: 0.1, axis: (v) => String(+v.toFixed(2)) },
+  z: { fine: (v) => v.toFixed(4), text: (v) => signed(v, 1), span: (a, b) => `${signed(a, 1)} to ${signed(b, 1)}`, min: -1, max: Infinity, least: 2, axis: (v) => signed(v, 1) },
+  number: { fine: (v) => v.toFixed(4), text: (v) => grouped(v, v < 100 ? 1 : 0), span: (a, b) => `${grouped(a, 1)}${DASH}${grouped(b, 1)}`, min: 0, max: Infinity, least: 1, axis: (v) => grouped(v, 0) },
 };
 
 const GROUPS = {

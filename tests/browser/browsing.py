@@ -8,9 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
+
 from operators.records import SignalRow
-from stream.feed import Feed, OpsStatus, SpotPost
+from stream.feed import Feed, SpotPost
 from stream.metrics import Metrics
+from stream.ops_status import OpsStatus
+from stream.urgency import Offer, UrgentPost
 from stream.web import LiveServer
 
 NBSP, THIN, MINUS, DASH = "\u00a0", "\u202f", "\u2212", "\u2013"
@@ -86,6 +90,46 @@ def filled() -> Feed:
     ]
     feed.spotlight("ticker:AAPL", posts)
     feed.status(STATUS)
+    return feed
+
+
+def social(end: int, **given: Any) -> list[SignalRow]:
+    names = {"joy": 0.31, "love": 0.14, "surprise": 0.12, "anger": 0.09, "sadness": 0.05, "fear": 0.04, "neutral": 0.2}
+    made = [row(f"social.{name}", end, p, p * 0.8, p * 1.2, entity="all:*", **given) for name, p in names.items()]
+    made.append(row("social.valence", end, 0.3312, 0.28, 0.38, entity="all:*", **given))
+    made.append(row("social.entropy", end, 0.7142, 0.68, 0.75, entity="all:*", **given))
+    for name, p in {"cheerfulness": 0.2, "relief": 0.04, "pride": 0.03, "rage": 0.02}.items():
+        made.append(row(f"social.secondary.{name}", end, p, p * 0.8, p * 1.2, entity="all:*", **given))
+    return made
+
+
+REQUESTS = [
+    UrgentPost(
+        id=f"u{k}", time_ms=T0 - 1_000 * k, urgency=0.71 - 0.1 * k, request=0.8, fear=0.7, sadness=0.2, need=need,
+        places=places, text_masked=f"[user] we have no {need} <b>left</b>", lang="en",
+    )
+    for k, (need, places) in enumerate([("water", ("place:Houston",)), ("food", ("place:Port Arthur",)),
+                                        ("unspecified", ())])
+]  # fmt: skip
+
+
+def three_views() -> Feed:
+    """All three domains in one process, each with its own status; crisis with places and requests for help."""
+    feed = filled()
+    for k in range(30, -1, -1):
+        end = T0 - k * STEP
+        feed.publish([msgspec.structs.replace(r, entity="all:*", n=2_000) for r in market(end)])
+        for place, n in {"all:*": 4_000, "place:Houston": 1_500, "place:Port Arthur": 300}.items():
+            feed.publish([msgspec.structs.replace(r, entity=place, n=n) for r in crisis(end)])
+        feed.publish(social(end))
+    feed.publish([msgspec.structs.replace(r, entity="place:Biloxi", n=7, value=None, lo=None, hi=None)
+                  for r in crisis(T0) if ".need." in r.signal])  # fmt: skip
+    offers = [Offer("o1", T0, "food", ("place:Port Arthur",))]
+    feed.urge(REQUESTS, offers, T0)
+    feed.spotlight("all:*", [SpotPost(time_ms=T0, text_masked="a market post", label="joy", score=0.7)], "market")
+    feed.spotlight("all:*", [SpotPost(time_ms=T0, text_masked="a crisis post", label="water", score=0.9)], "crisis")
+    for domain in ("crisis", "social"):
+        feed.status(msgspec.structs.replace(STATUS, domain=domain))
     return feed
 
 

@@ -14,8 +14,9 @@ import random
 import time
 
 from operators.records import SignalRow, Status
-from stream.feed import Feed, OpsStatus, SpotPost
+from stream.feed import Feed, SpotPost
 from stream.metrics import Metrics
+from stream.ops_status import OpsStatus
 from stream.web import LiveServer
 
 STEP_MS = 10_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from browsing import (
     DASH,
@@ -23,7 +24,8 @@ from browsing import (
     until,
 )
 
-from stream.feed import Feed, OpsStatus, SpotPost
+from stream.feed import Feed, SpotPost
+from stream.ops_status import OpsStatus
 from stream.web import LiveServer
 
 pytestmark = pytest.mark.browser
@@ -34,10 +36,10 @@ def test_big_numbers_and_bars_equal_the_newest_final_rows(play: Play) -> None:
         await shown(page)
         tile = "#tiles [data-signal='market.{}']"
         lines = {
-            "joy": f"Strongest emotion Joy 31.4 % interval 27.1{DASH}36.1 % n 1 042 · 871 authors",
-            "bullishness": "Bullishness +0.46 interval +0.38 to +0.52 n 1 042 · 871 authors",
-            "valence": f"Valence {MINUS}0.12 interval {MINUS}0.19 to +0.05 n 1 042 · 871 authors",
-            "agreement": f"Agreement 0.83 interval 0.79{DASH}0.86 n 1 042 · 871 authors",
+            "joy": f"Strongest emotion Joy 31.4 % interval 27.1{DASH}36.1 % n 1 042 · effective 991 · 871 authors Why?",
+            "bullishness": "Bullishness +0.46 interval +0.38 to +0.52 n 1 042 · effective 991 · 871 authors Why?",
+            "valence": f"Valence {MINUS}0.12 interval {MINUS}0.19 to +0.05 n 1 042 · effective 991 · 871 authors Why?",
+            "agreement": f"Agreement 0.83 interval 0.79{DASH}0.86 n 1 042 · effective 991 · 871 authors Why?",
         }
         for name, line in lines.items():
             assert await text(page, tile.format(name)) == line
@@ -47,7 +49,7 @@ def test_big_numbers_and_bars_equal_the_newest_final_rows(play: Play) -> None:
         assert await text(page, "#asof") == f"14:13:00{DASH}14:14:00"
         assert await text(page, "#entity-n") == "n 1 042"
         assert await page.input_value("#entity") == "AAPL"
-        assert await page.title() == "AAPL · affectstream"
+        assert await page.title() == "AAPL · Market · affectstream"
 
     play(scene)
 
@@ -73,7 +75,7 @@ def test_the_table_has_every_window_with_its_status_and_gaps_as_dashes(play: Pla
 def test_unknown_is_said_in_words_and_never_shown_as_zero(play: Play) -> None:
     async def scene(feed: Feed, server: LiveServer, page: Any) -> None:
         await shown(page)
-        expected = "Strongest emotion not enough posts (n < 20) n 7 · 1 author"
+        expected = "Strongest emotion not enough posts (n < 20) n 7 · effective 7 · 1 author"
         assert await text(page, "#tiles [data-signal='market.joy']") == expected
         assert await text(page, "#bars [data-signal='market.joy']") == "Joy not enough posts (n < 20)"
         assert "Too few posts in every window" in await text(page, ".chart[data-group=emotions] .frame")
@@ -98,7 +100,7 @@ def test_operations_show_the_sum_and_posts_show_text_as_text(play: Play) -> None
         for part in wanted:
             assert part in gauges
         assert await text(page, "#engine") == "hashed · hashed-bag@7c1f02ab no GPU found"
-        assert await text(page, "#domain") == "Market emotion"
+        assert await text(page, "#tabs [aria-selected=true]") == "Market"
         first, second = [plain(await p.inner_text()).split("\n") for p in await page.query_selector_all(".post")]
         head = [part for part in " ".join(first).split(" ") if part]
         assert head[:4] == ["Joy", "0.66", "14:13:58", "repost"]
@@ -118,12 +120,12 @@ def test_needs_are_rates_per_ten_thousand_and_ranked(play: Play) -> None:
     feed = Feed(first_id=0)
     for k in range(5):
         feed.publish(crisis(T0 - k * STEP))
-    feed.status(STATUS)
+    feed.status(msgspec.structs.replace(STATUS, domain="crisis"))
 
     async def scene(feed: Feed, server: LiveServer, page: Any) -> None:
         await shown(page)
         tile = await text(page, "#tiles [data-signal='crisis.need.water']")
-        assert tile == f"Top need Water 654 per 10 000 interval 523{DASH}851 n 1 042 · 871 authors"
+        assert tile == f"Top need Water 654 per 10 000 interval 523{DASH}851 n 1 042 · effective 991 · 871 authors Why?"
         assert (await text(page, "#tiles [data-signal='crisis.without_place']")).startswith("Without a place 55.1 %")
         names = [plain(await b.inner_text()).split("\n")[0] for b in await page.query_selector_all("#bars .bar-name")]
         assert names == ["Water", "Food", "Shelter", "Medical help", "Money", "Tools"]

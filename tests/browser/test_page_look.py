@@ -10,13 +10,9 @@ from typing import Any
 
 import pytest
 from browsing import (
-    STATUS,
-    STEP,
-    T0,
     Play,
-    crisis,
-    filled,
     shown,
+    three_views,
 )
 
 from stream.feed import Feed
@@ -39,14 +35,9 @@ def contrast(one: tuple[float, ...], two: tuple[float, ...]) -> float:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 375])
-@pytest.mark.parametrize("domain", ["market", "crisis"])
+@pytest.mark.parametrize("domain", ["market", "crisis", "social"])
 def test_it_fits_and_has_its_picture_taken(play: Play, tmp_path: Path, scheme: str, width: int, domain: str) -> None:
-    feed = filled()
-    if domain == "crisis":
-        feed = Feed(first_id=0)
-        for k in range(30, -1, -1):
-            feed.publish(crisis(T0 - k * STEP))
-        feed.status(STATUS)
+    feed = three_views()
 
     async def scene(feed: Feed, server: LiveServer, page: Any) -> None:
         await shown(page)
@@ -67,7 +58,7 @@ def test_it_fits_and_has_its_picture_taken(play: Play, tmp_path: Path, scheme: s
         await page.screenshot(path=target, full_page=True)
         assert target.stat().st_size > 20_000
 
-    play(scene, feed, path="", color_scheme=scheme, viewport={"width": width, "height": 812})
+    play(scene, feed, path=f"?view={domain}", color_scheme=scheme, viewport={"width": width, "height": 812})
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -18,8 +18,9 @@ from browsing import (
     until,
 )
 
-from stream.feed import Feed, OpsStatus
+from stream.feed import Feed
 from stream.metrics import Metrics
+from stream.ops_status import OpsStatus
 from stream.web import LiveServer
 
 pytestmark = pytest.mark.browser

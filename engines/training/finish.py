@@ -39,7 +39,8 @@ LIMITS = (
     " expert raters of Reddit, Twitter, StockTwits, SMS and essays of 2010-2020 and carry their bias. Rare labels are"
     " poor (see the tables); `child_alone` never occurs in the data and `offer` has 7 training rows: neither is usable."
     " V, A, D lie close to 3 (ratings of mild sentences); empathy and distress are those of the writer of an essay on a"
-    " news story. Not for judging a person."
+    " news story. Some sets carry terms of their own (TweetEval, EmoBank: see the table): read them before you ship"
+    " anything built on this. Not for judging a person."
 )
 BASE_SOURCE = DataSource(
     "all-MiniLM-L6-v2 (the weights training starts from)",

@@ -345,6 +345,7 @@ export class Chart {
 
   /** The reasons of the point that is read: of the line nearest to the pointer, by keyboard of the highest. */
   ask(event) {
+    event.preventDefault(); // Enter would press the button that gets the focus
     const u = this.plot;
     const k = u?.cursor.idx;
     if (k == null) return;

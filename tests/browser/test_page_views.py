@@ -164,14 +164,14 @@ def test_loud_authors_shed_load_and_provisional_rows_are_said(play: Play) -> Non
         await shown(page)
         tile = TILES.format("market.valence")
         assert "provisional" in await text(page, tile)
-        assert await page.evaluate(f"getComputedStyle(document.querySelector(\"{tile}\")).borderTopStyle") == "dashed"
+        assert await page.evaluate(f'getComputedStyle(document.querySelector("{tile}")).borderTopStyle') == "dashed"
         assert "window, provisional" in await text(page, "#mix-title")
         assert await page.is_hidden("#warnings")
         feed.publish([row("market.valence", T0 + STEP, 0.2, 0.1, 0.3, capped=0.1234, sampled=0.625)])
         await page.wait_for_selector("#warnings [data-kind=capped]")
         assert "12 % of this window's weight was taken" in await text(page, "#warnings [data-kind=capped]")
         assert "63 % of this window's posts were scored" in await text(page, "#warnings [data-kind=sampled]")
-        assert await page.evaluate(f"getComputedStyle(document.querySelector(\"{tile}\")).borderTopStyle") == "solid"
+        assert await page.evaluate(f'getComputedStyle(document.querySelector("{tile}")).borderTopStyle') == "solid"
 
     feed = Feed(first_id=0)
     feed.publish(market(T0, status="provisional", watermark=T0 - 7_000))

@@ -27,7 +27,7 @@ GROUND = {
         """
         registry_base sink_base
         archive_base newest_rows row_columns export_base
-        answers api_description matrix moments signal_duties urgency web_ask web_crisis web_feed web_guard web_read
+        alert_cards answers api_description contribution matrix moments signal_duties urgency web_ask web_crisis web_explain web_feed web_guard web_read
         kafka_members kafka_offsets kafka_reader kafka_state kafka_topics kafka_wire kafka_writer
         assets base batches config crisis_phrases ops_status errors feed group_lock groups history in_flight metrics
         phrases same_file sqlite_errors sqlite_schema system_clock topic_rules topics wakeups whole_file wordings
@@ -43,11 +43,12 @@ ROOF = {
     ),
     "operators": set(
         """
-        explain rolling
+        explain reread rolling
         """.split()
     ),
     "stream": set(
         """
+        contributing looking_back
         registry_open archive_open exporting file_archive notebook replaying web_archive
         agents alerting cli commands connect delivering following ingest live results runner scoring serve
         signals_app signals_serve sinking standing topology web windowing worker

@@ -1,30 +1,22 @@
-"""`affect signals tail | explain | ...`: live rows of a log, and why a signal has the value it has."""
+"""`affect signals tail | serve | ...`: live rows of a log, and what else there is to ask of them."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import time
-from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
-from operators.base import Operator
 from operators.codec import Codec
-from operators.explain import influence
-from operators.masking import mask
-from operators.names import WHOLE
-from operators.records import I64, PostBatch, SignalRow
+from operators.records import SignalRow
 from stream.base import Log
-from stream.commands import matrix, published
-from stream.config import Config
+from stream.commands import explain, matrix, published
 from stream.connect import open_existing
 from stream.errors import UsageError
 from stream.signals_serve import Serving, serve_signals, token_of
 from stream.topics import SIGNALS
-from stream.topology import Topology, build, build_codec
+from stream.topology import build_codec
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,13 +32,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     tail.add_argument("--follow", action="store_true", help="go on waiting for new rows")
     tail.add_argument("--last", type=int, default=20, metavar="N", help="begin with the last N rows (default: 20)")
     tail.set_defaults(run=run_tail)
-    explain = kinds.add_parser("explain", help="which posts moved a value, and by how much")
-    explain.add_argument("id", metavar="ID", help="signal|entity|window_start|window_end, as tail prints it")
-    explain.add_argument("--log", required=True, metavar="URL")
-    explain.add_argument("--engine", default="auto", help="the model the run used")
-    explain.add_argument("--top", type=int, default=5, metavar="N", help="posts to show (default: 5)")
-    explain.add_argument("--json", action="store_true")
-    explain.set_defaults(run=run_explain)
+    explain.add(kinds)
     plane = kinds.add_parser("serve", help="newest values, roll-ups and alerts of a Kafka log, with web views (Faust)")
     plane.add_argument("--log", required=True, metavar="URL", help="kafka://HOST:PORT")
     plane.add_argument("--rules", default=None, metavar="FILE.toml", help="alert rules (default: no alerts)")
@@ -117,77 +103,3 @@ async def _rows(log: Log, codec: Codec, begin: int, end: int) -> list[SignalRow]
         begin = records[-1].offset + 1
         out += [codec.decode_signal(r.value) for r in records]
     return out
-
-
-def run_explain(args: argparse.Namespace) -> int:
-    """`affect signals explain ID`."""
-    parts = args.id.split("|")
-    if len(parts) != 4 or not all(p.lstrip("-").isdigit() for p in parts[2:]):
-        raise UsageError(f"ID: expected signal|entity|window_start|window_end, got {args.id!r}")
-    return asyncio.run(_explain(args, parts[0], parts[1], int(parts[2]), int(parts[3])))
-
-
-async def _explain(args: argparse.Namespace, signal: str, entity: str, start: int, end: int) -> int:
-    domain = signal.split(".")[0]
-    if domain not in ("market", "crisis", "social"):
-        raise UsageError(f"ID: signal {signal!r} belongs to no domain this engine has")
-    config = msgspec.convert(
-        {"domain": domain, "engine": {"name": args.engine}, "time": {"future": "36500d"}}, Config
-    ).check()
-    log = open_existing(args.log)
-    try:
-        topology = build(config, 1)
-        if signal not in topology.parts.domain.signals:
-            raise UsageError(f"ID: no signal {signal!r}; there is: {', '.join(topology.parts.domain.signals)}")
-        now = await _window(log, topology, entity, start, end)
-        before = await _window(log, topology, entity, start - (end - start), start)
-    finally:
-        await log.close()
-    texts, channels = now
-    if not texts:
-        sys.stderr.write(f"no posts about {entity} in that window\n")
-        return 1
-    value, moved = influence(topology.parts.domain, signal, channels, entity == WHOLE)
-    previous = influence(topology.parts.domain, signal, before[1], entity == WHOLE)[0] if before[0] else None
-    top = np.argsort(-np.abs(moved), kind="stable")[: args.top].tolist()
-    posts = [{"moved": float(moved[k]), "text": mask(texts[k])} for k in top]
-    if args.json:
-        report = {"id": args.id, "value": value, "previous": previous, "n": len(texts), "posts": posts}
-        print(msgspec.json.encode(report).decode())
-        return 0
-    was = "nothing" if previous is None else f"{previous:+.4f}"
-    print(f"{signal} of {entity}: {value:+.4f} from {len(texts)} posts (window before: {was})")
-    for post in posts:
-        print(f"  {post['moved']:+.5f}  {post['text']}")
-    return 0
-
-
-async def _window(log: Log, topology: Topology, entity: str, start: int, end: int) -> tuple[list[str], I64]:
-    """Texts and channels of the distinct posts about `entity` in [start, end), read back from the input topic."""
-    parts = topology.parts
-    texts: list[str] = []
-    rows = [np.zeros((0, len(parts.domain.columns)), np.int64)]
-    seen: set[str] = set()
-    for partition, (at, last) in enumerate(await log.span(parts.topic)):
-        while at < last:
-            records = await log.read(parts.topic, partition, at, 5_000)
-            if not records:
-                break
-            at = records[-1].offset + 1
-            batch, _ = parts.codec.decode_posts(parts.topic, partition, records, parts.arrival)
-            fresh = np.array([name not in seen for name in batch.ids], np.bool_)
-            batch = batch.take(fresh & (batch.times_ms >= start) & (batch.times_ms < end))
-            seen.update(batch.ids)
-            batch = await _chain(parts.chain, batch)
-            hits = sorted(
-                {r for r, name in zip(batch.link_rows.tolist(), batch.link_names, strict=True) if name == entity}
-            )
-            texts += [batch.texts[k] for k in hits]
-            rows.append(parts.domain.channels(batch)[hits])
-    return texts, np.concatenate(rows)
-
-
-async def _chain(chain: Sequence[Operator], batch: PostBatch) -> PostBatch:
-    for operator in chain:
-        batch = (await operator.process(batch)).batch
-    return batch

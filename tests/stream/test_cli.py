@@ -238,11 +238,11 @@ def test_explain_names_the_posts_that_moved_a_value(replayed: str, capsys: pytes
     assert len(sizes) == 3
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > 0
-    assert all(post["text"].startswith("@user buy ") for post in told["posts"])
+    assert all(post["text_masked"].startswith("@user buy ") for post in told["posts"])
     assert affect("signals", "explain", name.replace("AAPL", "KO"), "--log", replayed, "--engine", "stub") == 1
     assert "no posts about ticker:KO" in capsys.readouterr().err
     assert affect("signals", "explain", name, "--log", replayed, "--engine", "stub") == 0
-    assert "from 60 posts (window before: nothing)" in capsys.readouterr().out
+    assert "from 60 posts (window before: nothing from 0)" in capsys.readouterr().out
 
 
 def test_topics_print(capsys: pytest.CaptureFixture[str]) -> None:

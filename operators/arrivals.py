@@ -201,6 +201,7 @@ class Arrival:
             events=_stripped(sent.events),
             reposts=np.zeros(count, np.bool_),
             near=np.zeros(count, np.bool_),
+            sources=sent.sources,
         )
 
     def _tickers(self, given: list[Tickers | None]) -> list[Tickers | None]:

@@ -258,8 +258,8 @@ class AvroPosts:
             cut.tuples(tickers),
             cut.column(places),
             cut.column(events),
+            cut.column(sources),
         )
-        cut.column(sources)
         if not cut.broken and bool(sure.all()):
             return walk.all.tolist(), sent
         kept = [row for row in np.flatnonzero(sure).tolist() if row not in cut.broken]

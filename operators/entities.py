@@ -1,13 +1,15 @@
 """Which entities a post is about: `ticker:`, `place:` or `topic:`, and `all:*` for every post.
 
-What the user gives is taken as it is; linking runs only where nothing was given, and never invents.
+What the user gives is taken as it is; linking runs only where nothing was given, and never invents. Where they are
+asked for, the sectors of a post's tickers (`sector:`) and the community it was posted in (`source:`) are entities too,
+so that their windows are counted like any other's: each post and each author once.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
@@ -19,6 +21,7 @@ from operators import gazetteer
 from operators.base import Emit
 from operators.errors import ConfigInvalid
 from operators.records import PostBatch
+from operators.sent import recall
 
 Domain = Literal["market", "crisis", "social"]
 ALL = "all:*"
@@ -141,10 +144,12 @@ class Linker:
     """Fill `link_rows` and `link_names`. Stateless; each post links to its own entities, then to `all:*`.
 
     Names are cleaned: no control characters and no `|`, spaces collapsed, at most 64 characters; an empty one is none.
-    At most 32 entities a post, `all:*` apart; what lies beyond is left out and counted in `capped`.
+    At most 32 entities a post, `all:*`, sectors and source apart; what lies beyond is left out and counted in `capped`.
 
     Args:
         domain: `market` links tickers, `crisis` places, `social` topics (the given event, else hashtags).
+        sectors: entity -> its group (`ticker:AAPL` -> `sector:technology`); a post counts once in each of its own.
+        communities: a post counts in `source:NAME` as well, NAME its `source`.
 
     Raises:
         ConfigInvalid: another domain.
@@ -154,7 +159,7 @@ class Linker:
         ['ticker:AAPL', 'ticker:NVDA', 'all:*']
     """
 
-    def __init__(self, domain: str) -> None:
+    def __init__(self, domain: str, sectors: Mapping[str, str] | None = None, communities: bool = False) -> None:
         if domain not in ("market", "crisis", "social"):
             raise ConfigInvalid(f"linker: expected domain market, crisis or social, got {domain!r}")
         self._domain = domain
@@ -166,6 +171,9 @@ class Linker:
         }
         self._find = finders[domain]
         self._given: dict[tuple[str, ...] | str | None, tuple[str, ...]] = {}
+        self._sectors = sectors
+        self._communities = communities
+        self._sources: dict[str | None, tuple[str, ...]] = {}
         self.capped = 0
 
     async def process(self, batch: PostBatch) -> Emit:
@@ -184,8 +192,25 @@ class Linker:
             own = known(value) or self._own(value, text)
             names += own
             counts.append(len(own))
+        if self._communities and any(batch.sources):
+            names, counts = self._with_sources(names, counts, batch.sources)
         rows = np.repeat(np.arange(len(batch), dtype=np.int32), counts)
         return replace(batch, link_rows=rows, link_names=names)
+
+    def _with_sources(
+        self, names: list[str], counts: list[int], sources: list[str | None]
+    ) -> tuple[list[str], list[int]]:
+        """Names and counts per post, each with the source of the post behind its own."""
+        out: list[str] = []
+        at = 0
+        # Nobody bounds what outsiders send as a source, so the values that are remembered are cut.
+        given = [None if source is None else source[: 2 * MAX_NAME] for source in sources]
+        found = recall(self._sources, given, _community)
+        for count, source in zip(counts, found, strict=True):
+            out += names[at : at + count]
+            out += source
+            at += count
+        return out, [count + len(source) for count, source in zip(counts, found, strict=True)]
 
     def entities(self, text: str, tickers: tuple[str, ...] | None, place: str | None, event: str | None) -> list[str]:
         """The entities of one post, `all:*` last."""
@@ -194,14 +219,21 @@ class Linker:
     def _own(self, value: tuple[str, ...] | str | None, text: str) -> tuple[str, ...]:
         """Entities of one post: the given ones, or found in `text` where `value` is None; `all:*` last."""
         if value is None:
-            return (*self._many(self._find(text)), ALL)
-        own = (*self._many((value,) if isinstance(value, str) else value), ALL)
-        if len(own) <= MAX_ENTITIES:
+            return self._grouped(self._many(self._find(text)))
+        names = self._many((value,) if isinstance(value, str) else value)
+        own = self._grouped(names)
+        if len(names) < MAX_ENTITIES:
             # Capped lists are not remembered: each use counts in `capped`.
             if len(self._given) >= CACHE:
                 self._given.clear()
             self._given[value] = own
         return own
+
+    def _grouped(self, names: list[str]) -> tuple[str, ...]:
+        """The names, the sectors that they are in, each once, and `all:*`."""
+        if self._sectors is None:
+            return (*names, ALL)
+        return (*names, *dict.fromkeys(filter(None, map(self._sectors.get, names))), ALL)
 
     def _many(self, names: Iterable[str]) -> list[str]:
         prefix = self._prefix
@@ -210,6 +242,11 @@ class Linker:
             self.capped += len(own) - MAX_ENTITIES
             del own[MAX_ENTITIES:]
         return own
+
+
+def _community(source: str | None) -> tuple[str, ...]:
+    name = "" if source is None else _clean(source)
+    return (f"source:{name}",) if name else ()
 
 
 def _clean(name: str) -> str:

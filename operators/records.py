@@ -65,6 +65,7 @@ class PostBatch:
             Empty = not known.
         inverse: int64 [n], 10^6 over the chance with which the post was chosen for scoring; 0 = shed, not scored
             (its scores are zeros). Empty = every post was scored.
+        sources: n strings or None, where each was posted (a forum, a channel). Empty = not known.
     """
 
     partition: int
@@ -84,6 +85,7 @@ class PostBatch:
     scores: Mapping[str, I32] = field(default_factory=dict)
     text_keys: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
     inverse: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    sources: list[str | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -106,6 +108,7 @@ class PostBatch:
             events=[self.events[k] for k in rows],
             reposts=self.reposts[keep],
             near=self.near[keep],
+            sources=[self.sources[k] for k in rows] if self.sources else [],
         )
 
 

@@ -42,6 +42,7 @@ class Sent(NamedTuple):
     tickers: list[Tickers | None]
     places: list[str | None]
     events: list[str | None]
+    sources: list[str | None]
 
     def take(self, kept: Sequence[int]) -> Sent:
         """The posts `kept`, in that order."""
@@ -65,6 +66,7 @@ def columns_of(posts: Sequence[WirePost]) -> Sent:
         tickers,
         [p.place for p in posts],
         [p.event for p in posts],
+        [p.source for p in posts],
     )
 
 

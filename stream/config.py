@@ -30,11 +30,17 @@ class LogConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class InputConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """topic: "" = the domain's own. partitions: made when the topic is missing. group: consumer group prefix."""
+    """topic: "" = the domain's own. partitions: made when the topic is missing. group: consumer group prefix.
+
+    sectors: the sectors of a post's tickers are entities too (market). communities: so is the `source` of a post
+    (social).
+    """
 
     topic: str = ""
     partitions: int = 1
     group: str = "affect"
+    sectors: bool = False
+    communities: bool = False
 
 
 class EngineConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -193,6 +199,12 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise UsageError(f"windows.minimum: expected at least 1 post, got {self.windows.minimum}")
         if not 0 <= self.web.port <= 65535:
             raise UsageError(f"web.port: expected 0 (any free one) to 65535, got {self.web.port}")
+        for name, asked, domain in (
+            ("input.sectors", self.input.sectors, "market"),
+            ("input.communities", self.input.communities, "social"),
+        ):
+            if asked and self.domain != domain:
+                raise UsageError(f"{name}: expected domain {domain!r}, got {self.domain!r}; take it out")
         self._check_spans()
         _ = self.lateness, self.window_specs, self.topic
         return self

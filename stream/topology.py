@@ -18,6 +18,7 @@ from operators.language import Language
 from operators.market import market
 from operators.ontology import ONTOLOGY_VERSION
 from operators.registry import FileRegistry
+from operators.rollup import shipped_sectors
 from operators.schema import SchemaRegistry
 from operators.shed import Shed
 from operators.social import social
@@ -94,7 +95,8 @@ def build(
     if config.run.language:
         chain.append(Language())
     shed = Shed(config.run.shed_above) if config.run.shed_above and not replay else None
-    chain += [Linker(config.domain), *([shed] if shed else []), score]
+    sectors = shipped_sectors() if config.input.sectors else None
+    chain += [Linker(config.domain, sectors, config.input.communities), *([shed] if shed else []), score]
     codec = build_codec(config.registry)
     lane = f"{config.input.group}:{config.domain}:{config.topic}"
     parts = Parts(

@@ -23,6 +23,7 @@ def batch_of(
     tickers: list[tuple[str, ...] | None] | None = None,
     places: list[str | None] | None = None,
     events: list[str | None] | None = None,
+    sources: list[str | None] | None = None,
 ) -> PostBatch:
     n = len(texts)
     no = np.zeros(n, np.bool_)
@@ -39,6 +40,7 @@ def batch_of(
         events=events or [None] * n,
         reposts=no,
         near=no,
+        sources=sources or [],
     )
 
 
@@ -176,3 +178,38 @@ def test_given_tickers_are_cheap() -> None:
         linker.run(batch)
         best = min(best, time.perf_counter() - begin)
     assert best / 5_000 < 5e-6
+
+
+def test_a_post_counts_once_in_each_sector_of_its_tickers() -> None:
+    sectors = {
+        "ticker:AAPL": "sector:technology",
+        "ticker:NVDA": "sector:technology",
+        "ticker:JPM": "sector:financials",
+    }
+    linker = Linker("market", sectors)
+    told = linker.entities("", ("AAPL", "JPM", "NVDA", "XYZ"), None, None)
+    assert told == [
+        "ticker:AAPL", "ticker:JPM", "ticker:NVDA", "ticker:XYZ", "sector:technology", "sector:financials", "all:*",
+    ]  # fmt: skip
+    assert linker.entities("long $NVDA", None, None, None) == ["ticker:NVDA", "sector:technology", "all:*"]
+    assert linker.entities("nothing", None, None, None) == ["all:*"]
+    assert linker.entities("", ("AAPL", "JPM", "NVDA", "XYZ"), None, None) == told  # remembered as it was
+    many = (*(f"T{k}" for k in range(MAX_ENTITIES)), "AAPL")
+    assert "sector:technology" not in linker.entities("", many, None, None)  # what was cut off brings no sector
+    assert linker.capped == 1
+
+
+def test_communities_stand_behind_the_posts_own_entities() -> None:
+    posts = (["#a #b", "c", "#d", "#e"], None, None, None)
+    batch = batch_of(*posts, sources=["r/stocks", None, " |\n", "r/ stocks|x"])
+    linked = Linker("social", communities=True).run(batch)
+    pairs = list(zip(linked.link_rows.tolist(), linked.link_names, strict=True))
+    assert pairs == [
+        (0, "topic:a"), (0, "topic:b"), (0, "all:*"), (0, "source:r/stocks"), (1, "all:*"), (2, "topic:d"),
+        (2, "all:*"), (3, "topic:e"), (3, "all:*"), (3, "source:r/ stocks x"),
+    ]  # fmt: skip
+    plain = Linker("social").run(batch).link_names
+    assert [name for _, name in pairs if not name.startswith("source:")] == plain
+    assert Linker("social", communities=True).run(batch_of(*posts)).link_names == plain
+    long = batch_of(["x"], sources=["s" * 1_000_000])
+    assert Linker("social", communities=True).run(long).link_names == ["all:*", "source:" + "s" * 64]

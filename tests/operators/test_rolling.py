@@ -10,8 +10,9 @@ from toys import batch_of
 from operators.cells import PaneBlock, Progress
 from operators.clock import BEGINNING, Lateness
 from operators.domain import Derived, Domain, Sums
+from operators.frames import SignalFrame
 from operators.panes import PaneStore
-from operators.rolling import FOREVER, Rolling, SignalFrame
+from operators.rolling import FOREVER, Rolling
 from operators.window import WindowSpec
 
 LATENESS = Lateness(disorder_ms=0, allowed_ms=30_000, pane_ms=10_000)
@@ -132,6 +133,25 @@ def test_provisional_then_final_then_revised_once_per_late_post() -> None:
     assert told(rolling.emit()) == [(60_000, 4, 1, True)]
     lane.send(rolling, 31_000, 32_000)
     assert told(rolling.emit()) == [(60_000, 6, 3, True)]
+
+
+def test_between_windows_only_what_moved_is_told_again() -> None:
+    """An event update: a post about one entity brings a provisional row of it and of the whole, and no other."""
+    rolling, store = rolling_of(), PaneStore(0, DOMAIN, LATENESS)
+    for first, links in (
+        (0, [(0, "ticker:A"), (0, "all:*"), (1, "ticker:B"), (1, "all:*")]),
+        (2, [(0, "ticker:B"), (0, "all:*")]),
+    ):
+        count = 1 + links[-1][0]
+        batch = batch_of(["t"] * count, times=[1_000 + first + k for k in range(count)], links=links, first=first)
+        store.fold(batch, np.full((count, 1), 500_000, np.int64), np.full(count, BEGINNING, np.int64))
+        for block in store.drain(first + count - 1):
+            rolling.ingest(block)
+        rolling.mark(Progress(0, 1, first + count, first + count, 0, 0, 0, 2_000))
+        frames = list(rolling.emit())
+        assert [frame.closed for frame in frames] == [False]
+        told_of = dict(zip(frames[0].names, frames[0].n.tolist(), strict=True))
+        assert told_of == ({"all:*": 3, "ticker:B": 2} if first else {"all:*": 2, "ticker:A": 1, "ticker:B": 1})
 
 
 def test_sealed_only_says_each_window_once_with_its_revisions() -> None:

@@ -89,10 +89,11 @@ class Play:
     speed: float
 
 
-async def play_scenario(log: Log, config: Config, play: Play, clock: Clock) -> None:
+async def play_scenario(log: Log, config: Config, play: Play, clock: Clock, turn: asyncio.Lock | None = None) -> None:
     """Append a scenario's posts as its time passes, until cancelled.
 
-    The first ten scenario minutes are there at once, so that the page has something to show.
+    The first ten scenario minutes are there at once, so that the page has something to show. `turn`: shared by several
+    that begin together, so that one is there early instead of all late.
     """
     topic = config.topic
     pulse = Pulse()
@@ -108,7 +109,8 @@ async def play_scenario(log: Log, config: Config, play: Play, clock: Clock) -> N
     newest = start
     outputs: list[Output] = []
     posts = scenario_posts(play.name, play.seed, start)
-    first = await asyncio.to_thread(next, posts)  # a second of work: others have the loop meanwhile
+    async with turn or asyncio.Lock():
+        first = await asyncio.to_thread(next, posts)  # a second of work: others have the loop meanwhile
     for post in chain((first,), posts):
         created = post["created_at"]
         newest = max(newest, created if isinstance(created, int) else newest)

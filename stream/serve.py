@@ -59,7 +59,8 @@ async def serve(configs: Sequence[Config], seconds: float | None, plays: Mapping
         runners = [Runner(t, log, clock, until_end=False, feed=feed, metrics=metrics) for t in topologies]
         _on_signals(partial(_stop, runners))
         played = [config for config in configs if config.domain in plays]
-        tasks += [asyncio.create_task(play_scenario(log, c, plays[c.domain], clock)) for c in played]
+        turn = asyncio.Lock()
+        tasks += [asyncio.create_task(play_scenario(log, c, plays[c.domain], clock, turn)) for c in played]
         if seconds is not None:
             asyncio.get_running_loop().call_later(seconds, _stop, runners)
         await _run(runners)

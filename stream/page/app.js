@@ -17,6 +17,7 @@ import { Tabs, drawAway } from "./tabs.js";
 
 const LISTS_EVERY_MS = 5_000;
 const POSTS_SHOWN = 30;
+const DEFAULT_WINDOW_MS = { crisis: 300_000 }; // a minute holds too few posts of one place; elsewhere the shortest
 
 const asked = () => {
   const query = new URLSearchParams(location.search);
@@ -134,7 +135,8 @@ async function lists() {
     state.domains = new Set(signals.map(({ domain }) => domain));
     if (state.view === null) firstView();
     const view = state.view;
-    const { entities } = await get("/api/entities", { window: state.windowMs, domain: view });
+    const wanted = state.windowMs ?? DEFAULT_WINDOW_MS[view];
+    const { entities } = await get("/api/entities", { window: windows.includes(wanted) ? wanted : null, domain: view });
     if (view !== state.view) return; // another view was chosen meanwhile
     if (windows.join() !== state.windows.join()) {
       state.windows = windows;
@@ -145,7 +147,8 @@ async function lists() {
     if (!state.chosen && entities.length > 0 && windows.length > 0) {
       state.chosen = true;
       const entity = state.entity ?? (entities.find((e) => e.entity.startsWith("all:")) ?? entities[0]).entity;
-      await show(entity, windows.includes(state.windowMs) ? state.windowMs : windows[0]);
+      const held = windows.includes(wanted) && (state.windowMs !== null || entities.some(({ n }) => n > 0));
+      await show(entity, held ? wanted : windows[0]);
     }
     draw();
   } finally {

@@ -81,7 +81,13 @@ export class Crisis {
   }
 }
 
-const MATCHED = { true: ["yes", "an offer was found"], false: ["no", "no offer found"], null: ["open", "no place or need named"] };
+/** Whether somebody offers what is asked for, as a word for the colour and words for people. */
+function offerWords(matched, need, places) {
+  if (matched) return ["yes", "an offer was found"];
+  if (matched === false) return ["no", "no offer found"];
+  const lacking = [...(places.length === 0 ? ["place"] : []), ...(need === "unspecified" ? ["need"] : [])];
+  return ["open", `no ${lacking.join(" or ")} named`];
+}
 
 function request({ time_ms, urgency, need, places, text_masked, lang, matched }) {
   const node = el("li", "post urgent");
@@ -93,7 +99,7 @@ function request({ time_ms, urgency, need, places, text_masked, lang, matched })
   if (need !== "unspecified") mark.style.setProperty("--c", colourOf(`crisis.need.${need}`));
   const when = el("time", "", clock(time_ms, true));
   when.dateTime = new Date(time_ms).toISOString();
-  const [kind, words] = MATCHED[String(matched)];
+  const [kind, words] = offerWords(matched, need, places);
   const state = el("span", "tag matched", words);
   state.dataset.matched = kind;
   head.append(score, mark, el("span", "", places.length === 0 ? "nobody knows where" : places.map((p) => entityLook(p).name).join(", ")), when, state);

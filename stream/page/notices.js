@@ -5,7 +5,7 @@ import { clock, entityLook } from "./look.js";
 
 const STALE_AFTER_MS = 15_000;
 const STILL_AFTER_MS = 60_000;
-const LEAST_CAPPED = 0.01;
+const LEAST_CAPPED = 0.05;
 
 const percent = (v) => `${v * 100 < 10 ? (v * 100).toFixed(1) : Math.round(v * 100)}\u00a0%`;
 

@@ -1,4 +1,4 @@
-"""Three views of one process: tabs, the crisis panels, corrected shares, what to beware of, and the way to the reasons."""
+"""Three views of one process: tabs, crisis panels, corrected shares, what to beware of, the way to the reasons."""
 
 from __future__ import annotations
 

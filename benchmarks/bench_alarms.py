@@ -33,9 +33,10 @@ from operators.alerts import Rules
 from operators.cells import Progress
 from operators.clock import BEGINNING, Lateness
 from operators.domain import Domain
+from operators.frames import SignalFrame
 from operators.panes import PaneStore
 from operators.records import MICRO, Alert, PostBatch, SignalRow
-from operators.rolling import Rolling, SignalFrame
+from operators.rolling import Rolling
 from operators.window import WindowSpec
 from stream.scenario import ALL, AUTHORS, PLOTS, UNKNOWN_AUTHOR
 from stream.topology import build_domain

@@ -38,6 +38,14 @@ class Sums:
         """Totals of posts that all count in full, each of an author of its own."""
         return Sums(n, n.astype(np.float64), n * MICRO, columns, whole, 1.0 / n, np.zeros(len(n)))
 
+    @staticmethod
+    def joined(parts: Sequence[Sums]) -> Sums:
+        """The rows of several totals, one behind the other."""
+        if len(parts) == 1:
+            return parts[0]
+        names = ("n", "n_eff", "weight", "columns", "whole", "hhi", "copies")
+        return Sums(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
     def mean(self, column: int) -> F64:
         """Weighted mean per post of one column, back from millionths; NaN where no post has weight."""
         return self.ratio(self.columns[:, column])
@@ -73,6 +81,13 @@ class Derived:
         """One (value, lo, hi) per signal, side by side."""
         value, lo, hi = (np.stack([c[k] for c in columns], axis=1) for k in range(3))
         return Derived(value, lo, hi)
+
+    def rows(self, start: int, end: int) -> Derived:
+        """The entities `[start, end)`."""
+        notes = {row - start: self.notes[row] for row in range(start, end) if row in self.notes} if self.notes else {}
+        remarks = {(r - start, c): t for (r, c), t in self.remarks.items() if start <= r < end} if self.remarks else {}
+        parts = (self.value[start:end], self.lo[start:end], self.hi[start:end])
+        return Derived(*parts, notes=notes, remarks=remarks)
 
     def beside(self, more: Derived) -> Derived:
         """These signals and, behind them, those of `more` (of the same entities); its notes are not taken."""

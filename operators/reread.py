@@ -13,9 +13,10 @@ import numpy as np
 from operators.cells import Progress
 from operators.clock import BEGINNING, Lateness
 from operators.domain import Domain
+from operators.frames import SignalFrame
 from operators.panes import KEEP_AUTHORS, PaneStore, weights
 from operators.records import F64, I64, U64, PostBatch
-from operators.rolling import Rolling, SignalFrame
+from operators.rolling import Rolling
 from operators.voices import BUCKETS, TOP, Voices, fade_after, fold_like, group_voices, loud, no_voices
 from operators.window import WindowSpec
 

@@ -16,7 +16,8 @@ import numpy as np
 from operators.blocks import difference
 from operators.cells import FIXED, SCORED, UNKNOWN, UNKNOWN_SQUARE, WEIGHT, N, PaneBlock, Progress
 from operators.clock import BEGINNING, Lateness
-from operators.domain import Derived, Domain, Sums
+from operators.domain import Domain, Sums
+from operators.frames import NOTHING, SignalFrame
 from operators.names import WHOLE, Names
 from operators.panes import KEEP_AUTHORS, KEEP_TEXTS
 from operators.records import F64, I32, I64, MICRO, Bools
@@ -40,35 +41,11 @@ from operators.window import WindowSpec
 FOREVER = 2**62
 """Watermark once every input has ended."""
 
+TOGETHER = 4_096
+"""Entities whose values are worked out in one go: a stream of small windows costs no more than one of large ones."""
+
 SLICE = 16_384
 """Entities worked out at a time, so that a hundred thousand of them need no memory for all their values at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class SignalFrame:
-    """All signals of one window for some entities, as columns (k entities, s signals).
-
-    `value`, `lo`, `hi`: float64 [k, s], NaN = not defined for that entity. `revision`: int64 [k]. `capped`,
-    `sampled`: float64 [k], shares of the weight taken from loud authors and of the posts that was scored. `buzz`:
-    float64 [k], weighted posts. `closed`: the watermark has passed the window's end.
-    """
-
-    window: WindowSpec
-    end_ms: int
-    names: list[str]
-    n: I64
-    n_eff: F64
-    authors: I64
-    revision: I64
-    capped: F64
-    sampled: F64
-    buzz: F64
-    sums: Sums
-    derived: Derived
-    closed: bool
-    watermark_ms: int
-    sealed: bool = False
-    told: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +201,8 @@ class Rolling:
         return self._told(plan, silent)
 
     def _told(self, plan: Sequence[tuple[WindowSpec, _Due]], silent: bool) -> Iterator[SignalFrame]:
+        waiting: list[SignalFrame] = []
+        entities = 0
         for window, due in plan:
             told = due.told and not silent
             if not (told or due.sealed):
@@ -231,8 +210,27 @@ class Rolling:
             for wanted in self._slices(due.only):
                 frame = self._frame(window, due.end, wanted)
                 if frame.names:
-                    yield replace(frame, sealed=due.sealed, told=told)
+                    waiting.append(replace(frame, sealed=due.sealed, told=told))
+                    entities += len(frame.names)
+                if entities >= TOGETHER:
+                    yield from self._derived(waiting)
+                    waiting, entities = [], 0
+        yield from self._derived(waiting)
         self._forget()
+
+    def _derived(self, frames: list[SignalFrame]) -> Iterator[SignalFrame]:
+        """The frames with their values, worked out together: a row's values hang on its own sums alone."""
+        if not frames:
+            return
+        sums = Sums.joined([frame.sums for frame in frames])
+        derived = self._domain.derive(sums)
+        corrected = None if self._domain.correct is None else self._domain.correct(derived)
+        start = 0
+        for frame in frames:
+            end = start + len(frame.names)
+            mine = None if corrected is None else corrected.rows(start, end)
+            yield replace(frame, derived=derived.rows(start, end), corrected=mine)
+            start = end
 
     def _due(self, window: WindowSpec, limit: int, provisional: bool) -> list[_Due]:
         """Windows to tell of."""
@@ -300,7 +298,7 @@ class Rolling:
             sampled=values[:, SCORED] / n,
             buzz=people.weight / MICRO,
             sums=sums,
-            derived=self._domain.derive(sums),
+            derived=NOTHING,
             closed=end <= self._watermark,
             watermark_ms=min(self._watermark, end),
         )

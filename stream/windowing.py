@@ -13,8 +13,9 @@ from operators.cells import Progress
 from operators.clock import BEGINNING, Lateness
 from operators.codec import Codec
 from operators.domain import Derived, Domain
+from operators.frames import SignalFrame
 from operators.records import F64, Bools, SignalRow, Status
-from operators.rolling import FOREVER, Rolling, SignalFrame
+from operators.rolling import FOREVER, Rolling
 from operators.trail import Trail
 from operators.window import WindowSpec
 from stream.base import CommitUnit, Output, Record
@@ -141,7 +142,7 @@ def frame_rows(frame: SignalFrame, parts: WindowParts) -> Iterator[SignalRow]:
     enough: Bools = frame.n_eff >= parts.minimum
     shown = enough[:, None] & known
     columns = [_lists(part, shown) for part in (derived.value, derived.lo, derived.hi)]
-    columns += _corrected(parts.domain, derived, shown)
+    columns += _corrected(frame.corrected, shown)
     odd = _odd(frame, parts.domain, signals, known, enough.tolist())
     facts = (frame.n, frame.n_eff, frame.authors, frame.revision, frame.capped, frame.sampled, frame.buzz)
     watermark = frame.watermark_ms if frame.watermark_ms > BEGINNING else start
@@ -192,12 +193,14 @@ def _signals(domain: Domain, derived: Derived) -> tuple[str, ...]:
     return domain.signals + domain.history.signals
 
 
-def _corrected(domain: Domain, derived: Derived, shown: Bools) -> list[list[list[float | None]]]:
+def _corrected(found: Derived | None, shown: Bools) -> list[list[list[float | None]]]:
     """Corrected value, lo and hi by entity and signal, None where there is none or `shown` (bool [k, s]) is false."""
-    if domain.correct is None:
+    if found is None:
         return [[[None] * shown.shape[1]] * len(shown)] * 3
-    found = domain.correct(derived)
-    return [_lists(part, shown & np.isfinite(part)) for part in (found.value, found.lo, found.hi)]
+    wide = [np.full(shown.shape, np.nan) for _ in range(3)]  # signals of the past stand behind the others
+    for out, part in zip(wide, (found.value, found.lo, found.hi), strict=True):
+        out[:, : part.shape[1]] = part
+    return [_lists(part, shown & np.isfinite(part)) for part in wide]
 
 
 def _lists(values: F64, shown: Bools) -> list[list[float | None]]:

@@ -18,20 +18,19 @@ GROUND = {
     ),
     "operators": set(
         """
-        admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire clock correct
-        cues domain errors evolution fingerprint gate gazetteer interval masking names ontology panes past post_reader
-        prewalk reasons records registry schema scores_wire sent signal_wire slots voices window
+        admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire clock
+        correct cues domain errors evolution fingerprint frames gate gazetteer interval masking names ontology panes
+        past post_reader prewalk reasons records registry schema scores_wire sent signal_wire slots voices window
         """.split()
     ),
     "stream": set(
         """
-        registry_base sink_base
-        archive_base newest_rows row_columns export_base
-        alert_cards answers api_description contribution matrix moments signal_duties urgency web_ask web_crisis web_explain web_feed web_guard web_read
-        kafka_members kafka_offsets kafka_reader kafka_state kafka_topics kafka_wire kafka_writer
-        assets base batches config crisis_phrases ops_status errors feed group_lock groups history in_flight metrics
-        phrases same_file sqlite_errors sqlite_schema system_clock topic_rules topics wakeups whole_file wordings
-        research sessions
+        alert_cards alert_desk answers api_description archive_base assets base batches config contribution crisis_phrases
+        errors export_base feed group_lock groups history in_flight kafka_members kafka_offsets kafka_reader
+        kafka_state kafka_topics kafka_wire kafka_writer matrix metrics moments newest_rows ops_status phrases
+        registry_base research row_columns same_file sessions signal_duties sink_base sqlite_errors sqlite_schema
+        system_clock topic_rules topics urgency wakeups web_ask web_crisis web_explain web_feed web_guard web_read
+        whole_file wordings
         """.split()
     ),
 }
@@ -48,10 +47,9 @@ ROOF = {
     ),
     "stream": set(
         """
-        contributing looking_back
-        registry_open archive_open exporting file_archive notebook replaying web_archive
-        agents alerting cli commands connect delivering following ingest live results runner scoring serve
-        signals_app signals_serve sinking standing topology web windowing worker
+        agents alerting archive_open cli commands connect contributing delivering exporting file_archive following
+        ingest live looking_back notebook registry_open replaying results runner scoring serve signals_app
+        signals_serve sinking standing topology web web_archive windowing worker
         """.split()
     ),
 }

@@ -14,9 +14,10 @@ from operators.cells import Progress
 from operators.clock import BEGINNING, Lateness
 from operators.domain import Derived, Domain, Sums
 from operators.errors import ConfigInvalid
+from operators.frames import SignalFrame
 from operators.panes import PaneStore
 from operators.records import MICRO, PostBatch
-from operators.rolling import Rolling, SignalFrame
+from operators.rolling import Rolling
 from operators.shed import Shed
 from operators.text import Score
 from operators.window import WindowSpec

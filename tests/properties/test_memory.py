@@ -36,7 +36,8 @@ for minute in range(HOURS * 60):
     seen.update(keys.tolist())
     links = [name for k in keys.tolist() for name in (f"ticker:K{k}", "all:*")]
     batch = PostBatch(
-        0, np.arange(offset, offset + n), [""] * n, [""] * n, times, rng.integers(1, 50_000, n).astype(np.uint64) * SPREAD,
+        0, np.arange(offset, offset + n), [""] * n, [""] * n, times,
+        rng.integers(1, 50_000, n).astype(np.uint64) * SPREAD,
         [], [], [], [], np.zeros(n, np.bool_), np.zeros(n, np.bool_), np.repeat(np.arange(n, dtype=np.int32), 2), links,
     )
     marks, keep = clock.advance(times)

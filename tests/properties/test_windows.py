@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from operators.cells import PaneBlock, Progress
 from operators.clock import EventClock, Lateness
 from operators.domain import Derived, Domain, Sums
+from operators.frames import SignalFrame
 from operators.panes import PaneStore
 from operators.records import MICRO, PostBatch
-from operators.rolling import Rolling, SignalFrame
+from operators.rolling import Rolling
 from operators.window import WindowSpec
 
 LATENESS = Lateness(disorder_ms=30_000, allowed_ms=120_000, pane_ms=10_000)

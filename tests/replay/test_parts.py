@@ -18,9 +18,10 @@ from operators.clock import BEGINNING, Lateness
 from operators.domain import Domain, Sums
 from operators.entities import Linker
 from operators.explain import Groups, decompose
+from operators.frames import SignalFrame
 from operators.panes import PaneStore
 from operators.records import PostBatch
-from operators.rolling import Rolling, SignalFrame
+from operators.rolling import Rolling
 from operators.text import Score
 from operators.window import WindowSpec
 from stream.topology import build_domain

@@ -203,6 +203,8 @@ def _report(name: str, windows: Sequence[Window]) -> float:
     for signal in sorted({signal for signal, _ in held}):
         parts = [held.get((signal, size), (0, 0)) for size in WINDOWS]
         lines.append([signal, *(f"{h / n:.1%} of {n}" if n else "none" for h, n in parts)])
+    sizes = [[pair for (_, own), pair in held.items() if own == size] for size in WINDOWS]
+    lines.append(["all", *(f"{sum(h for h, _ in s) / max(sum(n for _, n in s), 1):.1%}" for s in sizes)])
     title = f"{name}: the interval held the planted truth, as the model hears it, in {total:.1%} of {len(windows)}"
     table(title, ["signal", "1 m", "5 m"], lines)
     lines = []

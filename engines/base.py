@@ -30,8 +30,8 @@ class HeadSpec(msgspec.Struct, frozen=True):
         lo, hi: range of a regression head's values.
         probability: the logits are calibrated probabilities already; `temperature` is not applied (the stub).
         confusion: what the calibrated probabilities were on dev. `single`: row k = mean probabilities of the posts
-            whose label is k. `multi`: row k = (mean probability of label k where it is absent, where it is present). Empty =
-            not known. Shares are corrected with it.
+            whose label is k. `multi`: row k = (mean probability of label k where it is absent, where it is present).
+            Empty = not known. Shares are corrected with it.
     """
 
     task: str

@@ -161,8 +161,8 @@ def test_models_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert affect("models") == 0
     assert all(t.task in capsys.readouterr().out for t in TASKS[:1])
     assert affect("models", "list", "--json") == 0
-    (listed,) = lines(capsys)
-    assert listed["name"] == "hashed-bag"
+    listed, encoder = lines(capsys)
+    assert (listed["name"], encoder["name"]) == ("hashed-bag", "text-affect")
     assert affect("models", "show", "hashed", "--json") == 0
     (shown,) = lines(capsys)
     assert shown == listed
@@ -174,6 +174,28 @@ def test_models_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(AffectError, match=r"hashed-bag|show hashed") as error:
             affect(*words)
         assert error.value.exit_code == 2
+
+
+def test_an_encoders_values_are_scores_without_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "What a wonderful, happy day!"}\n{"text": "He died in terrible pain."}\n')
+    assert affect("score", "--task", "vad", "--input", str(path), "--engine", "text-affect") == 0
+    happy, pain = lines(capsys)
+    assert list(happy["scores"]) == ["V", "A", "D"]  # type: ignore[call-overload]
+    assert 5 >= happy["scores"]["V"] > 3 > pain["scores"]["V"] >= 1  # type: ignore[index]
+    assert happy["labels"] == pain["labels"] == []
+    labelled = tmp_path / "labelled.jsonl"
+    rows = [("What a wonderful, happy day!", 4.5), ("He died in terrible pain.", 1.5), ("The table is brown.", 3.0)]
+    labelled.write_text("".join(json.dumps({"text": t, "V": v, "A": 3 + v / 9, "D": v}) + "\n" for t, v in rows))
+    words = ("eval", "--task", "vad", "--data", str(labelled), "--engine", "text-affect")
+    assert affect(*words, "--json") == 0
+    (found,) = lines(capsys)
+    figures = {m["metric"]: m["value"] for m in found["metrics"]}  # type: ignore[attr-defined]
+    assert list(figures) == ["pearson", "pearson_V", "pearson_A", "pearson_D"]
+    assert figures["pearson_V"] > 0.9
+    assert found["ece"] is None
+    assert affect(*words) == 0
+    assert "pearson_V" in capsys.readouterr().out
 
 
 @pytest.mark.data

@@ -122,7 +122,7 @@ def test_what_is_usual_is_what_a_slow_count_says(seed: int, window: WindowSpec, 
     for end, part in by_end(rows).items():
         fold(kept, part, window)
         done += len(part)
-        if rng.random() > 35 * window.hop_ms / (40 * DAY):
+        if rng.random() > 80 * window.hop_ms / (40 * DAY):
             continue
         got = kept.norms(end, NAMES)
         for k, name in enumerate(NAMES):

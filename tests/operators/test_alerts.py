@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import msgspec
-import numpy as np
 import pytest
+from alert_rows import M, ends, fold, row, rules, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.alert_rules import parse_rules
 from operators.alerts import Rules
 from operators.errors import ConfigInvalid
 from operators.records import Alert, SignalRow
-
-M = 60_000
-
-
-def row(end: int, value: float | None = 0.5, n: int = 100, **given_: Any) -> SignalRow:
-    """A one-minute row that ends at minute `end`."""
-    fields: dict[str, Any] = {
-        "signal": "market.fear", "domain": "market", "entity": "ticker:AAPL", "window_start": (end - 1) * M,
-        "window_end": end * M, "value": value, "lo": value, "hi": value, "n": n, "n_eff": float(n), "authors": n,
-        "buzz": float(n), "status": "final", "revision": 0, "watermark": end * M, "model": "m@1", "ontology": "o1",
-    }  # fmt: skip
-    return SignalRow(**{**fields, **given_})
-
-
-def rules(body: str, **options: Any) -> Rules:
-    parsed = Rules.parse(f'[[rule]]\nname = "r"\nsignal = "market.fear"\nwindow = "1m"\n{body}')
-    return Rules(parsed.rules, **options)
-
-
-def ends(made: Rules, rows: list[SignalRow]) -> list[int]:
-    """Minutes at which the rows raise alerts."""
-    return [alert.window_end // M for r in rows for alert in made.feed(r)]
-
-
-def values(*of: float | None, first: int = 1) -> list[SignalRow]:
-    return [row(first + k, value) for k, value in enumerate(of)]
 
 
 def test_threshold_fires_once_until_it_clears() -> None:
@@ -128,56 +98,6 @@ def test_burst_of_a_share() -> None:
     value = 'kind = "burst"\nz = 4\nof = "value"'
     assert ends(rules(value), [*values(*[10.0] * 10), row(11, 30.0)]) == [11]
     assert ends(rules(value), [*values(*[-10.0] * 10), row(11, -30.0)]) == []  # not a count
-
-
-def by_the_book(counts: list[int], above: float, memory: int, warm_up: int) -> list[float]:
-    """S <- max(0, S + z - 0.5), z = (n - mean) / sqrt(mean), mean = EWMA of the windows before; no cap."""
-    keep, total, weight, grown, out = 1 - 2 / (memory + 1), 0.0, 0.0, 0.0, []
-    for k, n in enumerate(counts):
-        if k and k + 1 > warm_up:
-            mean = total / weight
-            grown = max(0.0, grown + (n - mean) / max(mean, 1.0) ** 0.5 - 0.5)
-        out.append(grown)
-        total, weight = keep * total + (1 - keep) * n, keep * weight + 1 - keep
-    return out
-
-
-@given(st.lists(st.integers(0, 60), min_size=3, max_size=60), st.integers(2, 20), st.integers(1, 8))
-def test_cusum_is_the_one_of_the_book(counts: list[int], memory: int, warm_up: int) -> None:
-    made = rules(f'kind = "cusum"\nabove = 1e6\nmemory = {memory}\nwarm_up = {warm_up}')
-    alarming = rules(f'kind = "cusum"\nabove = 5\nmemory = {memory}\nwarm_up = {warm_up}')
-    book = by_the_book(counts, 5, memory, warm_up)
-    found = ends(alarming, [row(k, n=n) for k, n in enumerate(counts, 1)])
-    first = next((k for k, grown in enumerate(book, 1) if grown > 5), None)
-    assert (found[0] if found else None) == first
-    assert ends(made, [row(k, n=n) for k, n in enumerate(counts, 1)]) == []
-
-
-def test_cusum_adds_up_a_rise_too_small_for_a_burst() -> None:
-    counts = [100] * 20 + [116] * 10  # z 1.6, each less 0.5
-    burst = rules('kind = "burst"\nz = 3\nmemory = 100')
-    assert ends(burst, [row(k, n=n) for k, n in enumerate(counts, 1)]) == []
-    cusum = rules('kind = "cusum"\nabove = 5\nmemory = 100')
-    (alert,) = [a for k, n in enumerate(counts, 1) for a in cusum.feed(row(k, n=n))]
-    assert (alert.kind, alert.window_end // M) == ("cusum", 26)
-    assert alert.measure > 5
-    assert "sum" in alert.message
-
-
-def test_cusum_is_armed_again_soon_after_however_large_a_burst() -> None:
-    counts = [100] * 20 + [1000] * 5 + [100] * 40 + [300]
-    made = rules('kind = "cusum"\nabove = 5\nhysteresis = 2.5\nmemory = 12')
-    assert ends(made, [row(k, n=n) for k, n in enumerate(counts, 1)]) == [21, 66]
-
-
-def test_cusum_falls_in_time_without_rows() -> None:
-    counts = [100] * 20 + [145]  # 4: nearly
-    after = [row(22, n=120), row(23, n=120)]
-    made = rules('kind = "cusum"\nabove = 5\nmemory = 200')
-    assert ends(made, [*(row(k, n=n) for k, n in enumerate(counts, 1)), *after]) == [22]
-    made = rules('kind = "cusum"\nabove = 5\nmemory = 200')
-    later = [msgspec.structs.replace(r, window_start=r.window_start + M, window_end=r.window_end + M) for r in after]
-    assert ends(made, [*(row(k, n=n) for k, n in enumerate(counts, 1)), *later]) == []
 
 
 def test_null_never_alerts_and_never_clears() -> None:
@@ -362,10 +282,6 @@ ROWS = st.lists(
 )
 
 
-def fold(made: Rules, rows: list[SignalRow]) -> list[Alert]:
-    return [alert for r in rows for alert in made.feed(r)]
-
-
 @given(ROWS, st.lists(st.integers(0, 60), max_size=5), st.integers(2, 12))
 @settings(max_examples=150, deadline=None)
 def test_cuts_and_restarts_change_nothing(rows: list[SignalRow], cuts: list[int], keys: int) -> None:
@@ -433,38 +349,3 @@ def test_a_changed_rule_starts_anew_and_the_old_state_is_deleted() -> None:
     new.restore(stored)
     assert ends(new, [row(2, 0.6)]) == [2]
     assert {k for k, v in new.snapshot().items() if v is None} == set(stored)
-
-
-SHIPPED = Path(__file__).parents[2] / "deploy" / "config" / "alerts.toml"
-
-
-def poisson_day(signal: str, entity: str, share: float, seed: int, burst: int | None) -> list[SignalRow]:
-    """A day of five-minute rows, 60 posts each on average; from window `burst` on twice as many."""
-    dice = np.random.default_rng(seed)
-    rows = []
-    for k in range(288):
-        n, more = int(dice.poisson(60)), 0 if burst is None or not burst <= k < burst + 4 else int(dice.poisson(60))
-        hits = int(dice.binomial(n, share)) + more
-        times = {"window_start": k * 5 * M, "window_end": (k + 1) * 5 * M, "watermark": (k + 1) * 5 * M}
-        domain = signal.split(".")[0]
-        rows.append(row(k, hits / (n + more), n + more, signal=signal, entity=entity, domain=domain, **times))
-    return rows
-
-
-@pytest.mark.parametrize(
-    ("name", "entity"),
-    [
-        ("ticker-crowd", "ticker:A"), ("fear-rising", "ticker:A"), ("water-burst", "place:A"),
-        ("requests-rising", "place:A"), ("topic-crowd", "topic:a"), ("anger-rising", "topic:a"),
-    ],
-)  # fmt: skip
-def test_shipped_rules_see_a_burst_within_two_windows_and_are_still_on_quiet_days(name: str, entity: str) -> None:
-    """Ten quiet days and ten bursts, each rule alone. `benchmarks/bench_alarms.py` does it with whole streams."""
-    rules_of = parse_rules(SHIPPED.read_text(encoding="utf-8"), str(SHIPPED))
-    (rule,) = [rule for rule in rules_of if rule.name == name]
-    quiet = sum(len(fold(Rules([rule]), poisson_day(rule.signal, entity, 0.05, seed, None))) for seed in range(10))
-    assert quiet <= 1
-    for seed in range(10):
-        found = fold(Rules([rule]), poisson_day(rule.signal, entity, 0.05, 100 + seed, 100 + seed))
-        first = next(alert.window_end // (5 * M) for alert in found if alert.window_end > (100 + seed) * 5 * M)
-        assert first <= 100 + seed + 2

@@ -59,8 +59,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run_score(args: argparse.Namespace) -> int:
     """Score every line, in input order, a batch at a time."""
-    model = _load(args.engine)
     base = _BASE if args.task == PARROTT else args.task
+    model = _load(args.engine, base)
     head = _head(model, base)
     calibrate = Calibrate()
     encoder = msgspec.json.Encoder()
@@ -89,7 +89,7 @@ def run_eval(args: argparse.Namespace) -> int:
     if args.task == "all" and args.data is not None:
         raise UsageError("affect eval: --data names the rows of one task; give --task NAME, or drop --data")
     one = None if args.task == "all" else task_spec(args.task)
-    model = _load(args.engine)
+    model = _load(args.engine, None if one is None else one.task)
     specs = (one,) if one is not None else tuple(t for t in ENCODER_TASKS if model.spec.head(t.task) is not None)
     for spec in specs:
         path = args.data if args.data is not None else _public_half(spec)
@@ -122,9 +122,17 @@ def run_models(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load(engine: str) -> TextModel:
-    """The model; a refused better one is said aloud, never passed over in silence."""
+def _load(engine: str, task: str | None = None) -> TextModel:
+    """The model; a refused better one is said aloud, never passed over in silence.
+
+    Where `auto` has no head for `task`, the first model that has one is taken, and said.
+    """
     model = load_text_model(engine)
+    if engine == "auto" and task is not None and model.spec.head(task) is None:
+        for manifest in list_models():
+            if manifest.spec.head(task) is not None:
+                sys.stderr.write(f"engine {manifest.name} ({model.spec.name} has no head {task})\n")
+                return load_text_model(manifest.name)
     if model.reason and sys.stderr.isatty():
         sys.stderr.write(f"engine {model.spec.model_id} ({model.reason})\n")
     return model

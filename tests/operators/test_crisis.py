@@ -168,14 +168,15 @@ def test_types_are_corrected_with_their_own_head() -> None:
 
 
 def test_the_interval_is_wilsons() -> None:
-    """0 of 30: Wilson's upper end is z^2 / (n + z^2)."""
+    """0 of 30: Wilson's upper end is z^2 / (n + z^2), n brought down by Student's factor."""
     domain = crisis(stub_spec())
     n = np.array([30], np.int64)
     derived = domain.derive(Sums.plain(np.zeros((1, len(COLUMNS)), np.int64), n, np.array([True])))
     z2 = 1.959963984540054**2
     shares = [k for k, name in enumerate(SIGNALS) if name.split(".")[-1] not in ("balance", "attitude", "other")]
     assert derived.lo[0, shares].tolist() == [0.0] * len(shares)
-    assert derived.hi[0, shares].tolist() == pytest.approx([z2 / (30 + z2)] * len(shares))
+    size = 30 / (1 + (z2 + 1) / 120) ** 2
+    assert derived.hi[0, shares].tolist() == pytest.approx([z2 / (size + z2)] * len(shares))
 
 
 def test_an_engine_without_the_head_is_refused() -> None:

@@ -1,7 +1,7 @@
 """Makes the pictures in this folder from the real demo in headless Chromium: `python docs/screenshots.py`.
 
-Needs the `dev` extra (playwright) and /usr/bin/chromium. Each picture starts `affect demo`, lets the scenario play,
-opens the page and stops the demo again.
+Needs the `dev` extra (playwright) and /usr/bin/chromium. One `affect demo` plays all three scenarios; each view is
+opened when its scenario is under way.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ LARGEST = 250_000
 DRAWN_MS = 2_000
 """After the first chart: the others, the list of posts and the first live events."""
 
-PICTURES = {"live-page.png": "panic", "live-page-crisis.png": "hurricane"}
+PICTURES = {
+    "live-page.png": "?view=market",
+    "live-page-crisis.png": "?view=crisis",
+    "live-page-social.png": "?view=social",
+}
 
 
-def shoot(name: str, scenario: str, port: int, settle_s: float, speed: float) -> int:
-    """Play `scenario`, photograph the page after `settle_s` seconds. Returns the file's size in bytes."""
-    command = [sys.executable, "-m", "stream.cli", "demo", "--headless", "--scenario", scenario]
-    command += ["--port", str(port), "--speed", str(speed)]
+def shoot(port: int, settle_s: float, speed: float) -> None:
+    """Play all scenarios, photograph every view after `settle_s` seconds."""
+    command = [sys.executable, "-m", "stream.cli", "demo", "--headless", "--port", str(port), "--speed", str(speed)]
     demo = subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True)
     try:
         assert demo.stdout is not None
@@ -38,26 +41,29 @@ def shoot(name: str, scenario: str, port: int, settle_s: float, speed: float) ->
         time.sleep(settle_s)
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            page = browser.new_page(viewport=SIZE, color_scheme="light", reduced_motion="reduce")
-            page.goto(url)
-            page.wait_for_selector("canvas", timeout=60_000)
-            page.wait_for_timeout(DRAWN_MS)
-            page.screenshot(path=HERE / name)
+            for name, address in PICTURES.items():
+                page = browser.new_page(viewport=SIZE, color_scheme="light", reduced_motion="reduce")
+                page.goto(url + address)
+                page.wait_for_selector("canvas", timeout=60_000)
+                page.wait_for_selector("#link[data-state=live]", timeout=60_000)
+                page.wait_for_timeout(DRAWN_MS)
+                page.screenshot(path=HERE / name)
+                page.close()
             browser.close()
     finally:
         demo.send_signal(signal.SIGINT)
-        demo.wait(timeout=30)
-    return (HERE / name).stat().st_size
+        demo.wait(timeout=60)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8741)
-    parser.add_argument("--settle", type=float, default=45.0, help="seconds the demo plays before the picture")
-    parser.add_argument("--speed", type=float, default=30.0, help="scenario seconds a second")
+    parser.add_argument("--settle", type=float, default=60.0, help="seconds the demo plays before the pictures")
+    parser.add_argument("--speed", type=float, default=20.0, help="scenario seconds a second")
     args = parser.parse_args()
-    for name, scenario in PICTURES.items():
-        size = shoot(name, scenario, args.port, args.settle, args.speed)
+    shoot(args.port, args.settle, args.speed)
+    for name in PICTURES:
+        size = (HERE / name).stat().st_size
         print(f"docs/{name}: {size / 1000:.0f} kB")
         if size > LARGEST:
             raise SystemExit(f"docs/{name}: expected at most {LARGEST} bytes, got {size}; lower SIZE")

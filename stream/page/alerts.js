@@ -5,6 +5,17 @@ import { clock, entityLook, lookOf } from "./look.js";
 import { get } from "./net.js";
 
 const SHOWN = 20;
+const LINK = /^(\/(?!\/)|https?:\/\/)/; // a link is data: nothing but a page may open
+
+/** What an alert is about; a link to it where the engine gave one. */
+function subject(alert) {
+  const words = `${lookOf(alert.signal).label}, ${entityLook(alert.entity).name}`;
+  if (!LINK.test(alert.link ?? "")) return el("span", "", words);
+  const link = el("a", "", words);
+  link.href = alert.link;
+  return link;
+}
+
 const idOf = (alert) => `${alert.rule}|${alert.row_id}`;
 
 export class Alerts {
@@ -51,7 +62,7 @@ export class Alerts {
     const node = el("li", "alert");
     node.dataset.severity = alert.severity;
     const head = el("p", "post-head");
-    head.append(el("span", "severity", alert.severity), el("span", "", `${lookOf(alert.signal).label}, ${entityLook(alert.entity).name}`));
+    head.append(el("span", "severity", alert.severity), subject(alert));
     const when = el("time", "", clock(alert.window_end, true));
     when.dateTime = new Date(alert.window_end).toISOString();
     head.append(when);

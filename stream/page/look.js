@@ -46,7 +46,7 @@ const SAME_COLOUR = { happy: "joy", sad: "sadness", medical: "medical_help" };
 
 export const VIEWS = { market: "Market", crisis: "Crisis", social: "Social" };
 
-const TYPES = { all: "Everything", sector: "Sectors", ticker: "Tickers", place: "Places", topic: "Topics", community: "Communities" };
+const TYPES = { all: "Everything", sector: "Sectors", ticker: "Tickers", place: "Places", topic: "Topics", source: "Communities" };
 export const TYPE_ORDER = Object.keys(TYPES);
 
 // Kinds of value: how to print one (`fine`: a small change of one), and how far a chart's axis may reach.

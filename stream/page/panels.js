@@ -66,7 +66,7 @@ export function drawTiles(box, store, groups, minN, why) {
   if (lead !== null && need === null) signals.push([lead, "Strongest emotion"]);
   const others = new Map(store.signals.filter((s) => !["emotions", "needs"].includes(lookOf(s).group)).map((s) => [lookOf(s).short, s]));
   for (const short of TILE_ORDER) if (others.has(short)) signals.push([others.get(short), ""]);
-  (need === null ? ["Second strongest", "Third strongest"] : ["Strongest emotion"]).forEach((words, k) => {
+  (need === null ? ["Second", "Third"] : ["Strongest emotion"]).forEach((words, k) => {
     const next = leader(store, emotions.filter((s) => signals.every(([shown]) => shown !== s)));
     if (next !== null && signals.length < TILES) signals.splice(1 + k, 0, [next, words]);
   });

@@ -6,7 +6,7 @@ Quiet days are the scenarios of `stream/scenario.py` without their plot: posts a
 moods as before the plot begins, 2 500 authors of whom some are loud. Into other days bursts are planted: for twenty
 minutes one entity gets as many posts of one mood on top as it usual has posts in all. Scores come from a model that
 errs (a tenth of its labels is hardly seen, every other post looks a little like it). Posts go through the domain, the
-panes and the windows of the engine (5m/1m); its final rows go to the rules. Only the texts and the model are made up.
+panes and the windows of the engine (5m/1m, 1h/5m); its final rows go to the rules. Only texts and model are made up.
 
 First-mention latency: the third distinct author who posts the mood, after the burst began. Detection latency: the
 alert, at the end of its window and `--disorder` more, after that third author.
@@ -43,7 +43,7 @@ from stream.topology import build_domain
 
 MINUTE, DAY = 60_000, 86_400_000
 START = 1_699_920_000_000
-WINDOW = WindowSpec(300_000, MINUTE)
+WINDOW, HOUR = WindowSpec(300_000, MINUTE), WindowSpec(3_600_000, 300_000)
 LATENESS = Lateness(0, MINUTE, MINUTE)
 MINIMUM = 20.0
 BURST_MS, EVERY_MS = 20 * MINUTE, 100 * MINUTE
@@ -179,13 +179,13 @@ def rows_of(
     )  # fmt: skip
     store = PaneStore(0, domain, LATENESS)
     store.fold(batch, domain.channels(batch), np.full(n, BEGINNING, np.int64))
-    rolling = Rolling(domain, (WINDOW,), LATENESS)
+    rolling = Rolling(domain, (WINDOW, HOUR), LATENESS)
     for block in store.drain(n - 1):
         rolling.ingest(block)
     rolling.mark(Progress(0, 1, n, n, 0, 0, 0, int(day.times[-1]), closed=True))
-    for frame in rolling.emit():
-        if frame.end_ms <= START + DAY:
-            yield from _rows(frame, domain, signals)
+    frames = [frame for frame in rolling.emit() if frame.end_ms <= START + DAY]
+    for frame in sorted(frames, key=lambda frame: frame.end_ms):
+        yield from _rows(frame, domain, signals)
 
 
 def _rows(frame: SignalFrame, domain: Domain, signals: list[str]) -> Iterator[SignalRow]:

@@ -33,7 +33,7 @@ export class Explain {
   async open(signal, entity, start, end, held) {
     const mine = (this.asked += 1);
     const look = lookOf(signal);
-    $("why-title").textContent = `Why is ${look.label.toLowerCase()} so?`;
+    $("why-title").textContent = `Why: ${look.label}`;
     $("why-sub").textContent = `${entityLook(entity).name}, ${windowSpan(start, end)}`;
     const show = (...nodes) => $("why-body").replaceChildren(...(held ? [facts(held, look)] : []), ...nodes);
     show(el("p", "sub", "Asking the engine…"));
@@ -78,7 +78,7 @@ function contents(answer, look, signal) {
   } else {
     section("What changed", el("p", "sub", "Too few posts in this window or in the one before to take the change apart."));
   }
-  if (answer.groups?.length) section(`Voices, by ${answer.by}`, groups(answer.groups, look.kind));
+  if (answer.groups?.length > 1) section(`Voices, by ${answer.by}`, groups(answer.groups, look.kind));
   if (answer.posts?.length) section("Posts that moved it most", posts(answer.posts, look.kind, signal));
   if (answer.words?.length) section("Words that rose", words(answer.words));
   return found;

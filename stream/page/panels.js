@@ -119,7 +119,7 @@ function tile(store, signal, lead, minN, why) {
     span.append(el("span", "", look.kind.span(row.lo, row.hi)));
     node.append(whisker(look.kind, row, colourOf(signal)), span);
   }
-  node.append(sub, button("why", "Why?", () => why(signal, row.window_end), `Why is ${look.label} so?`));
+  node.append(sub, button("why", "Why?", () => why(signal, row.window_end), `Why: ${look.label}`));
   return node;
 }
 

@@ -120,7 +120,7 @@ def test_needs_by_place_have_numbers_and_keys_and_the_queue_masked_posts(play: P
         assert line.startswith("Water, Houston: 654 per 10 000 posts · interval 523 to 851 · about 68 posts")
         await page.keyboard.press("Enter")
         await page.wait_for_selector("#why[open]")
-        assert await text(page, "#why-title") == "Why is water so?"
+        assert await text(page, "#why-title") == "Why: Water"
         assert (await text(page, "#why-sub")).startswith("Houston, ")
         await page.keyboard.press("Escape")
         await page.wait_for_selector("#why:not([open])", state="attached")
@@ -211,7 +211,7 @@ def test_the_reasons_of_a_value_are_one_click_or_key_away_and_their_absence_is_s
         await page.focus("[data-group=mood] tr.final button")
         await page.keyboard.press("Enter")
         await page.wait_for_selector("#why[open]")
-        assert await text(page, "#why-title") == "Why is bullishness so?"
+        assert await text(page, "#why-title") == "Why: Bullishness"
         await page.keyboard.press("Escape")
         await page.focus("[data-group=mood] .frame")
         await page.keyboard.press("End")

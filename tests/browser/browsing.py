@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
 from operators.records import SignalRow
+from stream.contribution import Explain
 from stream.feed import Feed, SpotPost
 from stream.metrics import Metrics
 from stream.ops_status import OpsStatus
@@ -134,9 +135,11 @@ def three_views() -> Feed:
 
 
 @asynccontextmanager
-async def opened(browser: Any, feed: Feed, path: str = "", **context: Any) -> AsyncIterator[tuple[LiveServer, Any]]:
+async def opened(
+    browser: Any, feed: Feed, path: str = "", explainers: Mapping[str, Explain] | None = None, **context: Any
+) -> AsyncIterator[tuple[LiveServer, Any]]:
     """A server on a free port and a page on it. On leaving: the page raised nothing and asked no other host."""
-    server = LiveServer(feed, Metrics(process=False), port=0)
+    server = LiveServer(feed, Metrics(process=False), port=0, explainers=explainers)
     await server.start()
     options = {"viewport": {"width": 1280, "height": 900}, "timezone_id": "America/New_York", **context}
     window = await browser.new_context(**options)

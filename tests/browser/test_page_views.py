@@ -21,6 +21,9 @@ from browsing import (
     until,
 )
 
+from operators.records import Alert
+from stream.alert_cards import AlertPost, card_of
+from stream.contribution import By, ContributingPost, Contribution, Parts, RisingWord
 from stream.feed import Feed
 from stream.web import LiveServer
 
@@ -222,3 +225,68 @@ def test_the_reasons_of_a_value_are_one_click_or_key_away_and_their_absence_is_s
         assert f"market.valence%7Cticker%3AAAPL%7C{T0 - 60_000}%7C{T0}" in asked[0]
 
     play(scene)
+
+
+def alert(**given: Any) -> Alert:
+    fields: dict[str, Any] = {
+        "rule": "fear", "kind": "threshold", "severity": "critical", "signal": "market.fear", "domain": "market",
+        "entity": "ticker:AAPL", "window_start": T0 - 60_000, "window_end": T0, "value": 0.6, "lo": 0.5, "hi": 0.7,
+        "n": 812, "measure": 0.6, "reference": 0.5, "status": "final", "revision": 0,
+        "message": "fear of AAPL is 60 %, above <50 %>", "row_id": f"market.fear|ticker:AAPL|{T0 - 60_000}|{T0}",
+    }  # fmt: skip
+    return Alert(**{**fields, **given})
+
+
+async def reasons(row_id: str, top: int, by: By) -> Contribution:
+    posts = tuple(ContributingPost(f"p{k}", 0, k, T0 - 9_000, 0.00321, "fear", f"[user] sells <{k}>") for k in range(2))
+    return Contribution(
+        id=row_id, value=0.3141, lo=0.27, hi=0.36, n=1_042, previous=0.2641, previous_n=900, change=0.05,
+        parts=Parts(level=0.06, mix=-0.01, volume=0.0, past=0.0), by=by, groups=(), posts=posts,
+        words=(RisingWord("halt", 41, 3, 5.5),), complete=False, notes=("older records are no longer held",),
+    )  # fmt: skip
+
+
+def test_alerts_come_with_severity_link_posts_and_a_way_to_the_reasons(play: Play) -> None:
+    async def scene(feed: Feed, server: LiveServer, page: Any) -> None:
+        await shown(page)
+        await page.wait_for_selector("#alerts .alert")
+        first = await text(page, "#alerts .alert")
+        assert first == "critical Fear, AAPL 14:14:00 fear of AAPL is 60 %, above <50 %> Why?"
+        link = await page.get_attribute("#alerts .alert a", "href")
+        assert link == "/?view=market&entity=ticker%3AAAPL&window=60000"
+        posts = (AlertPost("p1", "[user] sells", "fear", 0.01),)
+        feed.alert([card_of(alert(), "/", posts)])
+        await page.click("#alerts summary")
+        assert await text(page, "#alerts details") == "1 post behind it [user] sells"
+        feed.alert([card_of(alert(rule="joy", severity="info", window_end=T0 + STEP), "javascript:alert(1)")])
+        await until(page, "document.querySelectorAll('#alerts .alert').length === 2")
+        assert await page.query_selector("#alerts .alert[data-severity=info] a") is None
+        feed.alert([card_of(alert(rule="need", domain="crisis", signal="crisis.need.water"), "/")])
+        await page.click("#alerts .alert[data-severity=critical] .link-button")
+        await page.wait_for_selector("#why .why-part")
+        assert await text(page, "#why-title") == "Why: Fear"
+        assert len(await page.query_selector_all("#alerts .alert")) == 2
+
+    feed = three_views()
+    feed.alert([card_of(alert(), "/")])
+    play(scene, feed, path="?view=market", explainers={"market": reasons})
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_reasons_are_parts_that_add_up_posts_and_words(play: Play, width: int) -> None:
+    async def scene(feed: Feed, server: LiveServer, page: Any) -> None:
+        await shown(page)
+        await page.click(TILES.format("market.joy") + " .why")
+        await page.wait_for_selector("#why .why-part")
+        sections = [await text(page, f"#why .why-part >> nth={k}") for k in range(3)]
+        assert sections[0] == (
+            "It moved by +5.0 points 26.4 % in the window before, 31.4 % now"
+            " Level: the same voices speak differently +6.0 points"
+            f" Mix: other voices speak {MINUS}1.0 points Volume: more or fewer speak +0.0 points"
+        )
+        assert sections[1].startswith("Posts that moved it most +0.321 points Fear 14:13:51 [user] sells <0>")
+        assert sections[2] == "Words that rose halt 3 → 41"
+        assert await text(page, "#why .trouble") == "older records are no longer held"
+        assert await page.evaluate("(b => b.scrollWidth <= b.clientWidth)(document.querySelector('#why-body'))")
+
+    play(scene, explainers={"market": reasons}, viewport={"width": width, "height": 812})

@@ -184,13 +184,6 @@ class Codec:
         refused = sorted([*unread, *((rows[k], why) for k, why in unfit)], key=itemgetter(0))
         return batch, [_dead_letter(topic, partition, records[row], why) for row, why in refused]
 
-    def source_of(self, raw: bytes) -> str | None:
-        """Where a post says it comes from; None where it does not say, or cannot be read."""
-        try:
-            return self._post(raw).source
-        except Rejected:
-            return None
-
     def _post(self, raw: bytes) -> WirePost:
         """One post, through the gate and whatever it is written in."""
         schema = self._gate.check(raw)

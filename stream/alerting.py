@@ -6,6 +6,7 @@ Effectively once: alerts, the rules' state and the offset they were made at are 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -38,6 +39,22 @@ def load_rules(path: str) -> Rules:
     except UnicodeDecodeError as error:
         raise ConfigInvalid(f"{path}: expected UTF-8 text: {error}") from error
     return Rules.parse(text, path)
+
+
+async def newest_alerts(log: Log, codec: Codec, domain: str) -> list[Alert]:
+    """The alerts of `domain` among the newest on the topic, oldest first, each once; unreadable ones are passed over.
+
+    Raises:
+        LogError: the log cannot be read.
+    """
+    begin, end = (await log.span(ALERTS))[0]
+    found: dict[str, Alert] = {}
+    for record in await log.read(ALERTS, 0, max(begin, end - READ_ROWS), READ_ROWS) if end > begin else ():
+        with contextlib.suppress(Rejected):
+            alert = codec.decode_alert(record.value)
+            if alert.domain == domain:
+                found[alert.alert_id] = alert
+    return list(found.values())
 
 
 class AlertStage:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from operators.records import SignalRow
+from stream.alert_cards import AlertCard
 from stream.archive_base import PublishedRow
 from stream.feed import EventKind, SpotPost
 from stream.history import COLUMN_TYPES, Columns
@@ -71,6 +72,12 @@ class Rows(msgspec.Struct, frozen=True):
     rows: list[SignalRow]
 
 
+class Alerts(msgspec.Struct, frozen=True):
+    """The newest alerts, newest window first."""
+
+    alerts: list[AlertCard]
+
+
 class AsOf(msgspec.Struct, frozen=True):
     """What was known at `at_ms`: of each window the newest row published then or before, newest window first.
 
@@ -127,6 +134,12 @@ class QueueEvent(msgspec.Struct, frozen=True):
     posts: list[UrgentPost]
 
 
+class AlertsEvent(msgspec.Struct, frozen=True):
+    """Alerts as they fire, whatever entity and window was asked for; each comes again once its posts are found."""
+
+    alerts: list[AlertCard]
+
+
 class ReasonEvent(msgspec.Struct, frozen=True):
     """`reset`: what was missed is no longer held, load history again. `dropped`: too slow, the last event."""
 
@@ -137,6 +150,7 @@ EVENTS: Final[dict[EventKind, type[msgspec.Struct]]] = {
     "rows": RowsEvent,
     "posts": Posts,
     "queue": QueueEvent,
+    "alerts": AlertsEvent,
     "status": OpsAnswer,
     "reset": ReasonEvent,
     "dropped": ReasonEvent,

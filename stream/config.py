@@ -134,12 +134,14 @@ class AlertsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """rules: TOML file of `[[rule]]` tables (see deploy/config/alerts.toml); "" = no alerts.
 
     webhook: address every alert is posted to, "" = none; signed with AFFECT_WEBHOOK_SECRET. page: address of the live
-    page, for links in what is posted.
+    page, for links in what is posted. posts: so many posts behind an alert, their ids and masked texts, go with what is
+    posted; 0 = none leave this machine.
     """
 
     rules: str = ""
     webhook: str = ""
     page: str = ""
+    posts: int = 0
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -193,6 +195,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 raise UsageError(f"{name}: expected a whole number from 1 to 1000000, got {value}")
         if not 1 <= self.engine.threads <= 256:
             raise UsageError(f"engine.threads: expected a whole number from 1 to 256, got {self.engine.threads}")
+        if not 0 <= self.alerts.posts <= 50:
+            raise UsageError(f"alerts.posts: expected a whole number from 0 to 50, got {self.alerts.posts}")
         if not self.windows.sizes:
             raise UsageError("windows.sizes: expected at least one window such as '5m/1m', got none")
         if not self.windows.minimum >= 1:  # NaN is refused too

@@ -24,7 +24,7 @@ from operators.trail import Trail
 from operators.window import WindowSpec
 from stream.archive_base import row_id_parts
 from stream.base import Log
-from stream.contribution import By, ContributingPost, Contribution, GroupPart, Parts, RisingWord
+from stream.contribution import By, ContributingPost, Contribution, Explain, GroupPart, Parts, RisingWord
 from stream.errors import UsageError
 from stream.live import SPOT_TASK
 from stream.looking_back import LookedBack, Wanted, look_back
@@ -81,6 +81,16 @@ async def contributing(
     return await asyncio.to_thread(_worked_out, topology, row, found, usual, top, by)
 
 
+def explainer(log: Log, topology: Topology, turn: asyncio.Lock, most: int = 20_000) -> Explain:
+    """`contributing` on one log and run; of those that share `turn` one works at a time."""
+
+    async def explain(row_id: str, top: int, by: By) -> Contribution:
+        async with turn:
+            return await contributing(log, topology, row_id, top, most, by)
+
+    return explain
+
+
 def _row(topology: Topology, row_id: str) -> _Row:
     """The row as the run knows it.
 
@@ -134,10 +144,10 @@ def _worked_out(
     parts: Parts | None = None
     groups: tuple[GroupPart, ...] = ()
     if now is not None and before is not None and None not in (value, previous):
-        pair, names = _grouped(before, now, usual, found, by)
+        pair, names = _grouped(before, now, usual, by)
         _, found_parts = decompose(domain, *pair)
         parts = Parts(*found_parts[0, row.at].tolist())
-        groups = _groups(topology, row, pair, names, before, now, found, by)
+        groups = _groups(topology, row, pair, names, before, now, by)
     return Contribution(
         id=row.id,
         value=value,
@@ -171,10 +181,10 @@ def _published(
 
 
 def _grouped(
-    before: Window, now: Window, usual: tuple[Norms | None, Norms | None], found: LookedBack, by: By
+    before: Window, now: Window, usual: tuple[Norms | None, Norms | None], by: By
 ) -> tuple[tuple[Groups, Groups], list[str]]:
     """Both windows parted in the same groups, and the names of these."""
-    keys = [_keys(window.posts, found, by) for window in (before, now)]
+    keys = [_keys(window.posts, by) for window in (before, now)]
     total: Counter[str] = Counter()
     for window, names in zip((before, now), keys, strict=True):
         for name, weight in zip(names, window.weight.tolist(), strict=True):
@@ -193,13 +203,12 @@ def _grouped(
     return (out[0], out[1]), kept
 
 
-def _keys(posts: Sequence[PostBatch], found: LookedBack, by: By) -> list[str]:
+def _keys(posts: Sequence[PostBatch], by: By) -> list[str]:
     """The group of each post."""
     out: list[str] = []
     for batch in posts:
         if by == "source":
-            offsets = batch.offsets.tolist()
-            out += [found.sources.get((batch.partition, offset), "unknown") for offset in offsets]
+            out += [source or "unknown" for source in batch.sources or [None] * len(batch)]
         elif by == "language":
             out += [lang or "unknown" for lang in batch.langs]
         elif by == "author":
@@ -216,10 +225,9 @@ def _groups(
     names: list[str],
     before: Window,
     now: Window,
-    found: LookedBack,
     by: By,
 ) -> tuple[GroupPart, ...]:
-    counts = [Counter(n if n in names else names[-1] for n in _keys(w.posts, found, by)) for w in (before, now)]
+    counts = [Counter(n if n in names else names[-1] for n in _keys(w.posts, by)) for w in (before, now)]
     shares = [(groups.weight / groups.weight.sum())[0].tolist() for groups in pair]
     alone = [
         _alone(topology, row, groups, [count[name] for name in names])

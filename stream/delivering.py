@@ -13,7 +13,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
-from urllib.parse import urlencode
 
 import msgspec
 
@@ -21,6 +20,7 @@ from operators.base import Clock
 from operators.codec import Codec
 from operators.errors import Rejected
 from operators.records import Alert, DeadLetter
+from stream.alert_cards import AlertPost, PostsOf, link_of
 from stream.base import CommitUnit, Log, Output, Record
 from stream.config import Config
 from stream.errors import UsageError
@@ -50,6 +50,7 @@ class Delivery:
         group: consumer group; several processes of one group take turns.
         domain: alerts of other domains pass by; None = all.
         page: address of the live page, for the links; "" = none.
+        posts_of: finds the posts behind an alert, before its first try; None = it goes without.
         until_end: end when what was there at the start is delivered.
         first_wait_s: wait after the first failure.
     """
@@ -65,6 +66,7 @@ class Delivery:
         *,
         domain: str | None = None,
         page: str = "",
+        posts_of: PostsOf | None = None,
         max_age_ms: int = MAX_AGE_MS,
         until_end: bool = False,
         first_wait_s: float = FIRST_WAIT_S,
@@ -72,6 +74,7 @@ class Delivery:
         self._log, self._webhook, self._codec, self._group = log, webhook, codec, group
         self._clock, self._pulse = clock, pulse
         self._domain, self._page, self._max_age_ms = domain, page, max_age_ms
+        self._posts_of = posts_of
         self._first_wait_s = first_wait_s
         self._chance = random.Random()
         self._follower = Follower(log, ALERTS, group, self._step, until_end, pulse, READ_ALERTS)
@@ -122,7 +125,7 @@ class Delivery:
             return True, self._letter(owned, record, refused.reason, refused.detail)
         if self._domain is not None and alert.domain != self._domain:
             return True, None
-        body = alert_body(alert, self._page)
+        body = alert_body(alert, self._page, () if self._posts_of is None else await self._posts_of(alert))
         tries, last = 0, "not tried"
         while self._clock.now_ms() - record.timestamp_ms <= self._max_age_ms:
             answer = await self._webhook.post(alert.alert_id, body)
@@ -158,7 +161,7 @@ class Delivery:
         )
 
 
-def open_delivery(config: Config, log: Log, codec: Codec, clock: Clock) -> Delivery:
+def open_delivery(config: Config, log: Log, codec: Codec, clock: Clock, posts_of: PostsOf | None = None) -> Delivery:
     """The delivery of a run whose settings name a webhook. It has troubles of its own: they are not the run's.
 
     Raises:
@@ -169,7 +172,8 @@ def open_delivery(config: Config, log: Log, codec: Codec, clock: Clock) -> Deliv
         raise UsageError("alerts.webhook: set AFFECT_WEBHOOK_SECRET; it signs what is posted there")
     hook = Webhook(config.alerts.webhook, secret.encode(), clock)
     group = f"{config.input.group}-{config.domain}-webhook"
-    return Delivery(log, hook, codec, group, clock, Pulse(), domain=config.domain, page=config.alerts.page)
+    page = config.alerts.page
+    return Delivery(log, hook, codec, group, clock, Pulse(), domain=config.domain, page=page, posts_of=posts_of)
 
 
 async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
@@ -182,11 +186,10 @@ async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-def alert_body(alert: Alert, page: str) -> bytes:
-    """The alert as JSON, with its `id` and a `link` to what the page shows of it (null without a page).
+def alert_body(alert: Alert, page: str, posts: Sequence[AlertPost] = ()) -> bytes:
+    """The alert as JSON, with its `id`, a `link` to what the page shows of it (null without a page), and its posts.
 
-    Equal bytes for equal alerts: a copy can be told by its id or by its hash.
+    Equal bytes for equal alerts: a copy can be told by its id or, without posts, by its hash.
     """
-    shown = urlencode({"entity": alert.entity, "window": alert.window_end - alert.window_start})
-    link = f"{page.rstrip('/')}/?{shown}" if page else None
-    return msgspec.json.encode({"id": alert.alert_id, **msgspec.to_builtins(alert), "link": link})
+    fields = msgspec.to_builtins(alert)
+    return msgspec.json.encode({"id": alert.alert_id, **fields, "link": link_of(alert, page), "posts": posts})

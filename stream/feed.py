@@ -16,11 +16,14 @@ import msgspec
 
 from operators.names import WHOLE
 from operators.records import SignalRow
+from stream.alert_cards import AlertCard
 from stream.history import MAX_WINDOWS, History
 from stream.ops_status import OpsStatus, status_json, together
 from stream.urgency import Offer, UrgencyQueue, UrgentPost
 
-EventKind = Literal["rows", "posts", "queue", "status", "reset", "dropped"]
+EventKind = Literal["rows", "posts", "queue", "alerts", "status", "reset", "dropped"]
+MAX_ALERTS = 200
+"""Newest alerts held."""
 QUEUE_EVENT = 20
 """Requests for help in one event at most: the first of the queue's order; the others are in the queue."""
 
@@ -80,6 +83,10 @@ class Subscription(AsyncIterator[FeedEvent]):
         """True where the reader asked for this entity (and window size, and domain, if they are named)."""
         given = (entity, window_ms, domain)
         return all(w is None or g is None or w == g for w, g in zip(self._only, given, strict=True))
+
+    def wants_domain(self, domain: str) -> bool:
+        """True where the reader asked for this domain, or for all."""
+        return self._only[2] in (None, domain)
 
     def offer(self, event: FeedEvent | _Batch, replayed: bool = False) -> None:
         """Queue `event`; a reader whose queue is full is dropped, with the reason as its last event."""
@@ -173,6 +180,7 @@ class Feed:
         self._last_id = time.time_ns() // 1_000 if first_id is None else first_id
         self._floor = self._last_id
         self._readers: set[Subscription] = set()
+        self._alerts: OrderedDict[str, AlertCard] = OrderedDict()
         self._statuses: dict[str, OpsStatus] = {}
         self._status = OpsStatus()
 
@@ -260,6 +268,28 @@ class Feed:
                 told[ids] = msgspec.json.encode({"posts": wanted[:QUEUE_EVENT]})
             if ids:
                 reader.offer(FeedEvent(self._last_id, "queue", told[ids]))
+
+    def alert(self, cards: Sequence[AlertCard]) -> None:
+        """Take in alerts, oldest first, and tell readers of their domains, whatever entity and window these asked for.
+
+        One known already is replaced: it has its posts now.
+        """
+        for card in cards:
+            self._alerts[card.id] = card
+        while len(self._alerts) > MAX_ALERTS:
+            self._alerts.popitem(last=False)
+        by_domain: dict[str, list[AlertCard]] = {}
+        for card in cards:
+            by_domain.setdefault(card.domain, []).append(card)
+        for domain, group in by_domain.items():
+            data = msgspec.json.encode({"alerts": group})
+            for reader in tuple(self._readers):
+                if reader.wants_domain(domain):
+                    reader.offer(FeedEvent(self._last_id, "alerts", data))
+
+    def alerts(self) -> list[AlertCard]:
+        """The newest alerts held, newest first."""
+        return sorted(self._alerts.values(), key=lambda card: -card.window_end)
 
     def status(self, status: OpsStatus) -> None:
         """Replace the operations status (that of its domain, where there are several) and tell every reader."""

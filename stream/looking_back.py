@@ -33,11 +33,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class LookedBack:
-    """The posts found, one batch a partition, linked and scored; by (partition, offset) the source of those that name
-    one; and what may be missing, in words (empty = nothing)."""
+    """The posts found, one batch a partition, linked and scored; what may be missing, in words (empty = nothing)."""
 
     posts: tuple[PostBatch, ...]
-    sources: dict[tuple[int, int], str]
     missing: tuple[str, ...]
 
 
@@ -50,7 +48,6 @@ async def look_back(log: Log, parts: Parts, wanted: Wanted, chain: Sequence[Oper
         chain: operators of the run up to the linking one. score: the one that scores.
     """
     posts: list[PostBatch] = []
-    sources: dict[tuple[int, int], str] = {}
     missing: list[str] = []
     oldest = wanted.start_ms - parts.lateness.disorder_ms - parts.lateness.allowed_ms
     spans = await log.span(parts.topic)
@@ -60,12 +57,12 @@ async def look_back(log: Log, parts: Parts, wanted: Wanted, chain: Sequence[Oper
         left -= end - start
         if why and why not in missing:
             missing.append(why)
-        found = await _forward(log, parts, partition, (start, end), wanted, chain, sources)
+        found = await _forward(log, parts, partition, (start, end), wanted, chain)
         posts += [await _scored(batch, score) for batch in found]
     by_partition: dict[int, list[PostBatch]] = {}
     for batch in posts:
         by_partition.setdefault(batch.partition, []).append(batch)
-    return LookedBack(tuple(_joined(found) for found in by_partition.values()), sources, tuple(missing))
+    return LookedBack(tuple(_joined(found) for found in by_partition.values()), tuple(missing))
 
 
 async def _start(
@@ -102,9 +99,8 @@ async def _forward(
     span: tuple[int, int],
     wanted: Wanted,
     chain: Sequence[Operator],
-    sources: dict[tuple[int, int], str],
 ) -> list[PostBatch]:
-    """The posts wanted of a stretch of a partition, linked, in offset order; fills `sources`."""
+    """The posts wanted of a stretch of a partition, linked, in offset order."""
     clock = EventClock(parts.lateness)
     dedupe = Dedupe(horizon_ms=parts.dedupe_ms, near=parts.near_duplicates)
     kept: list[PostBatch] = []
@@ -128,10 +124,6 @@ async def _forward(
         batch = about(batch, wanted.entity, wanted.start_ms, wanted.end_ms)
         if len(batch):
             kept.append(batch)
-            offsets = set(batch.offsets.tolist())
-            for record in records:
-                if record.offset in offsets and (source := parts.codec.source_of(record.value)):
-                    sources[partition, record.offset] = source
     return kept
 
 
@@ -157,6 +149,7 @@ def _joined(parts: Sequence[PostBatch]) -> PostBatch:
         text_keys=np.concatenate([p.text_keys for p in parts]),
         link_rows=np.concatenate([p.link_rows + c for p, c in zip(parts, counts, strict=True)]).astype(np.int32),
         link_names=[x for p in parts for x in p.link_names],
+        sources=[x for p in parts for x in p.sources or [None] * len(p)],
         scores={task: np.concatenate([p.scores[task] for p in parts]) for task in first.scores},
     )
 

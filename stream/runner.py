@@ -17,8 +17,10 @@ from operators.clock import BEGINNING
 from operators.records import SignalRow
 from operators.rolling import FOREVER
 from operators.window import parse_span
-from stream.alerting import AlertWorker, load_rules
+from stream.alert_desk import SHOWN_POSTS, AlertDesk, posts_behind
+from stream.alerting import AlertWorker, load_rules, newest_alerts
 from stream.base import Log
+from stream.contribution import Explain
 from stream.delivering import Delivery, open_delivery
 from stream.errors import LogError
 from stream.feed import Feed
@@ -43,6 +45,7 @@ class Runner:
         clock: processing time.
         until_end: read what is there, close every partition, stop (replay); else run until `stop`.
         feed, metrics: filled where given. on_rows: called with every row committed (where there is no feed).
+        explain: finds the posts behind alerts; None = they go without.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Runner:
         feed: Feed | None = None,
         metrics: Metrics | None = None,
         on_rows: Callable[[Sequence[SignalRow]], None] | None = None,
+        explain: Explain | None = None,
     ) -> None:
         self._topology = topology
         self._log = log
@@ -89,17 +93,35 @@ class Runner:
             self._pulse,
         )
         self._standing = Standing(log, topology.parts)
+        self._desk = (
+            None
+            if feed is None
+            else AlertDesk(feed, topology.config.alerts.page or "/", posts_behind(explain, SHOWN_POSTS))
+        )
         self._alerts = self._alert_worker() if topology.config.alerts.rules else None
         # A replay is of the past: nobody is to be woken by it.
         hooked = topology.config.alerts.webhook and not until_end
-        self._delivery = open_delivery(topology.config, log, topology.parts.codec, clock) if hooked else None
+        self._delivery = self._webhook(explain) if hooked else None
+
+    def _webhook(self, explain: Explain | None) -> Delivery:
+        config = self._topology.config
+        posts_of = posts_behind(explain, config.alerts.posts)
+        return open_delivery(config, self._log, self._topology.parts.codec, self._clock, posts_of)
 
     def _alert_worker(self) -> AlertWorker:
         config, codec = self._topology.config, self._topology.parts.codec
         rules = load_rules(config.alerts.rules).rules
         group = f"{config.input.group}-{config.domain}-alerts"
         return AlertWorker(
-            self._log, partial(Rules, rules), codec, group, config.domain, self._pace, self._clock, self._pulse
+            self._log,
+            partial(Rules, rules),
+            codec,
+            group,
+            config.domain,
+            self._pace,
+            self._clock,
+            self._pulse,
+            None if self._desk is None else self._desk.take,
         )
 
     @property
@@ -141,6 +163,9 @@ class Runner:
         log, pulse = self._log, self._pulse
         await steadily(partial(log.ensure, self._topology.topics), pulse, "topics")
         ends = await steadily(partial(log.span, self._topology.config.topic), pulse, "offsets")
+        if self._desk is not None:
+            newest = partial(newest_alerts, log, self._topology.parts.codec, self.domain)
+            self._desk.recall(await steadily(newest, pulse, "read alerts"))
         await self._windows.start([end for _, end in ends])
         if self._alerts is not None:
             await self._alerts.start()
@@ -159,6 +184,8 @@ class Runner:
                 await stage.stop()
             except LogError as error:
                 log_.warning("leaving a group: %s; the log will notice by itself", error)
+        if self._desk is not None:
+            await self._desk.stop()
 
     async def _until_over(self) -> None:
         """Wait for `stop`, for the end of the input, or for a loop that failed: its error is raised."""

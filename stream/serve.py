@@ -15,6 +15,8 @@ from stream.archive_open import open_postgres
 from stream.base import Log
 from stream.config import Config, secret
 from stream.connect import open_log
+from stream.contributing import explainer
+from stream.contribution import Explain
 from stream.errors import LogError
 from stream.feed import Feed
 from stream.live import Play, play_scenario, spotlight_into
@@ -45,7 +47,8 @@ async def serve(configs: Sequence[Config], seconds: float | None, plays: Mapping
     for config in configs:
         feed.status(OpsStatus(domain=config.domain))
     try:
-        server = _server(configs[0], feed, metrics, log)
+        explainers: dict[str, Explain] = {}
+        server = _server(configs[0], feed, metrics, log, explainers)
         if server is not None:
             await server.start()
             print(f"live page: {server.url}", flush=True)
@@ -56,7 +59,12 @@ async def serve(configs: Sequence[Config], seconds: float | None, plays: Mapping
         topologies = await unless(_prepare(configs, log, feed), stopping)
         if topologies is None:
             return 0
-        runners = [Runner(t, log, clock, until_end=False, feed=feed, metrics=metrics) for t in topologies]
+        turn = asyncio.Lock()
+        explainers |= {t.config.domain: explainer(log, t, turn) for t in topologies}
+        runners = [
+            Runner(t, log, clock, until_end=False, feed=feed, metrics=metrics, explain=explainers[t.config.domain])
+            for t in topologies
+        ]
         _on_signals(partial(_stop, runners))
         played = [config for config in configs if config.domain in plays]
         turn = asyncio.Lock()
@@ -91,7 +99,9 @@ async def _run(runners: Sequence[Runner]) -> None:
         task.result()
 
 
-def _server(config: Config, feed: Feed, metrics: Metrics, log: Log) -> LiveServer | None:
+def _server(
+    config: Config, feed: Feed, metrics: Metrics, log: Log, explainers: Mapping[str, Explain]
+) -> LiveServer | None:
     """The page's server as the settings have it; None where they want none.
 
     Raises:
@@ -109,6 +119,7 @@ def _server(config: Config, feed: Feed, metrics: Metrics, log: Log) -> LiveServe
         token=secret(web.token_env, "web.token_env"),
         without_token=web.without_token,
         archive=_archive(config, log),
+        explainers=explainers,
         max_readers=web.max_readers,
     )
 

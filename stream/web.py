@@ -5,7 +5,8 @@
     /api/entities       entities with n                /api/posts          posts that moved an entity
     /api/series         history as columns, per signal /api/rows           history as signal rows
     /api/asof           what was known at a moment     /api/revisions      every published version of a row
-    /api/matrix         need x place               /api/queue          requests for help, the backlog
+    /api/explain        why a value moved              /api/alerts         newest alerts with their posts
+    /api/matrix         need x place                   /api/queue          requests for help, the backlog
     /api/export         rows as CSV, JSON lines or Parquet
     /events             server-sent events             /ws                 the same over a WebSocket
     /api/openapi.json   what all of this is            /api/asyncapi.json  what the feed sends
@@ -17,18 +18,21 @@ Read-only: every route is GET. Answers JSON; a wrong request gets 400 and `{"err
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 
 import msgspec
 from aiohttp import web
 
 from stream.api_description import asyncapi, openapi
 from stream.archive_base import Archive
+from stream.contribution import Explain
 from stream.errors import StreamError, UsageError
 from stream.feed import Feed
 from stream.metrics import Metrics
 from stream.web_archive import ArchiveRoutes
 from stream.web_ask import Route, json_answer
 from stream.web_crisis import CrisisRoutes
+from stream.web_explain import ExplainRoutes
 from stream.web_feed import FeedRoutes
 from stream.web_guard import WILDCARDS, Guard
 from stream.web_read import ReadRoutes
@@ -55,6 +59,7 @@ class LiveServer:
         token: every request but health must carry it; None = none is asked for (see `Guard`).
         without_token: let the network read without a token.
         archive: what was published, for exports and as-of queries; None = they are refused.
+        explainers: say why a row has its value, by domain; may be filled while the server runs.
         max_readers: event streams and WebSockets at once; one more gets 503.
         heartbeat_s: an idle reader gets a comment (a ping) this often.
         send_timeout_s: a reader that takes nothing for so long is cut off.
@@ -74,6 +79,7 @@ class LiveServer:
         token: str | None = None,
         without_token: bool = False,
         archive: Archive | None = None,
+        explainers: Mapping[str, Explain] | None = None,
         max_readers: int = 256,
         heartbeat_s: float = 10.0,
         send_timeout_s: float = 10.0,
@@ -86,6 +92,7 @@ class LiveServer:
         self.routes: list[Route] = [
             *ReadRoutes(feed, metrics).routes(),
             *CrisisRoutes(feed).routes(),
+            *ExplainRoutes(feed, {} if explainers is None else explainers).routes(),
             *self._feed_routes.routes(),
             *ArchiveRoutes(archive, send_timeout_s).routes(),
             Route("/api/openapi.json", self._openapi, "This description (OpenAPI 3.1).", answer=dict[str, msgspec.Raw]),

@@ -53,7 +53,7 @@ class FeedRoutes:
     def routes(self) -> list[Route]:
         """The routes, each with its description."""
         full = {503: "all places are taken; come again later"}
-        about = "rows, posts, queue, status, reset, dropped; resumes after an id"
+        about = "rows, posts, queue, alerts, status, reset, dropped; resumes after an id"
         return [
             Route(
                 "/events", self._events, f"Server-sent events: {about}.", FILTERS,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from operators.records import SignalRow
-from stream.answers import Entities, Entity, Held, OpsAnswer, Posts, Rows, SeriesOfEntity, SignalName
+from stream.answers import Alerts, Entities, Entity, Held, OpsAnswer, Posts, Rows, SeriesOfEntity, SignalName
 from stream.assets import load_assets
-from stream.feed import Feed
+from stream.feed import MAX_ALERTS, Feed
 from stream.metrics import Metrics
 from stream.ops_status import status_json
 from stream.web_ask import (
@@ -33,6 +33,8 @@ ONE_WINDOW = Param("window", "The window size, milliseconds.", "integer", requir
 LIMIT = Param("limit", "At most so many.", "integer", default=500, low=1, high=MAX_ROWS)
 SINCE = Param("since", "Windows that end then or later, epoch milliseconds.", "integer", default=0, high=2**62)
 LATEST = Param("latest", "1: only the newest settled row of each series.", choices=("0", "1"), default="0")
+RULE = Param("rule", "Only alerts of this rule.")
+MOST = Param("limit", "Alerts at most, the newest.", "integer", default=100, low=1, high=MAX_ALERTS)
 SEARCH = Param("q", "Only entities with this in their name.")
 PLAIN = "text/plain"
 
@@ -64,6 +66,10 @@ class ReadRoutes:
             Route(
                 "/api/rows", self._rows, "Newest row of every window held, newest window first.",
                 (SIGNAL, ENTITY, WINDOW, DOMAIN, SINCE, LATEST, LIMIT), Rows,
+            ),
+            Route(
+                "/api/alerts", self._alerts, "The newest alerts, newest first, with a link and the posts behind them.",
+                (RULE, ENTITY, DOMAIN, MOST), Alerts,
             ),
             Route("/livez", self._livez, "200 while the process lives.", media=(PLAIN,), open=True),
             Route(
@@ -133,6 +139,15 @@ class ReadRoutes:
         rows = [row for row in rows if domain is None or row.domain == domain]
         rows.sort(key=lambda r: (-r.window_end, r.signal, r.entity))
         return json_answer(Rows(self._feed.last_id, rows[:limit]))
+
+    async def _alerts(self, request: web.Request) -> web.StreamResponse:
+        rule, entity, domain = text_of(request, RULE), text_of(request, ENTITY), text_of(request, DOMAIN)
+        found = [
+            card
+            for card in self._feed.alerts()
+            if rule in (None, card.rule) and entity in (None, card.entity) and domain in (None, card.domain)
+        ]
+        return json_answer(Alerts(found[: number_of(request, MOST)]))
 
     async def _livez(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text="ok\n")

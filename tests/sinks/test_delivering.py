@@ -23,6 +23,7 @@ from stream.base import CommitUnit, Log, Output
 from stream.cli import main
 from stream.config import Config
 from stream.connect import open_log
+from stream.contributing import explainer
 from stream.delivering import Delivery, alert_body
 from stream.errors import UnknownTopic, UsageError
 from stream.memory import MemoryLog
@@ -81,7 +82,8 @@ def ids(got: Sequence[Got]) -> list[str]:
 def test_the_body_is_the_alert_with_its_id_and_a_link() -> None:
     given = json.loads(alert_body(alert(3), "http://127.0.0.1:8642/"))
     assert given.pop("id") == "fear-3|market.fear|ticker:Ü 3|0|60000"
-    assert given.pop("link") == "http://127.0.0.1:8642/?entity=ticker%3A%C3%9C+3&window=60000"
+    assert given.pop("link") == "http://127.0.0.1:8642/?view=market&entity=ticker%3A%C3%9C+3&window=60000"
+    assert given.pop("posts") == []
     assert msgspec.convert(given, Alert) == alert(3)
     assert json.loads(alert_body(alert(3), ""))["link"] is None
 
@@ -229,7 +231,7 @@ async def test_a_run_posts_its_alerts_and_a_receiver_that_is_away_does_not_troub
             "engine": {"name": "stub"},
             "windows": {"sizes": ["1m"], "minimum": 1},
             "time": {"future": "36500d"},
-            "alerts": {"rules": str(rules), "webhook": server.url, "page": "http://127.0.0.1:8642/"},
+            "alerts": {"rules": str(rules), "webhook": server.url, "page": "http://127.0.0.1:8642/", "posts": 2},
         }
         config = msgspec.convert(given, Config).check()
         log, topology = MemoryLog(), build(config, 1)
@@ -243,7 +245,8 @@ async def test_a_run_posts_its_alerts_and_a_receiver_that_is_away_does_not_troub
             Runner(topology, log, CLOCK, until_end=False)
         monkeypatch.setenv("AFFECT_WEBHOOK_SECRET", SECRET.decode())
         server.replies = [503, 503]
-        runner = Runner(topology, log, CLOCK, until_end=False)
+        explain = explainer(log, topology, asyncio.Lock())
+        runner = Runner(topology, log, CLOCK, until_end=False, explain=explain)
         running = asyncio.create_task(runner.run())
         await until(lambda: len(server.got) >= 2)
         assert (await runner.status()).problem is None
@@ -256,7 +259,10 @@ async def test_a_run_posts_its_alerts_and_a_receiver_that_is_away_does_not_troub
         assert seen[2:] == written[: len(seen) - 2]
         assert seen[:2] == written[:1] * 2
         assert await committed(log, "affect-market-webhook") == len(seen) - 2
-        assert "/?entity=" in json.loads(server.got[0].body)["link"]
+        behind = [json.loads(one.body)["posts"] for one in server.got]
+        assert behind[0] == behind[1]  # sent again as it was
+        assert all(len(posts) == 2 and posts[0]["text_masked"].startswith("$AAPL word") for posts in behind)
+        assert "/?view=market&entity=" in json.loads(server.got[0].body)["link"]
     await log.close()
 
 
@@ -290,7 +296,7 @@ async def test_the_command_delivers(tmp_path: Path) -> None:
         assert done.stderr.endswith("2 alerts delivered, 1 webhook_refused\n")
         assert "canary" not in done.stderr
         assert ids(server.got) == [a.alert_id for a in alerts]
-        assert json.loads(server.got[0].body)["link"].startswith("http://127.0.0.1:8642/?entity=")
+        assert json.loads(server.got[0].body)["link"].startswith("http://127.0.0.1:8642/?view=market&entity=")
         unsigned = await run("--until-end", "--unsigned", "--group", "other", AFFECT_WEBHOOK_URL=server.url)
         assert (unsigned.returncode, unsigned.stderr) == (0, "3 alerts delivered\n")
         assert "Affect-Signature" not in server.got[-1].headers

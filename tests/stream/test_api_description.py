@@ -17,8 +17,11 @@ import pytest
 from aiohttp import web
 from published_rows import CODEC, MINUTE, filled, row
 
+from operators.records import Alert
+from stream.alert_cards import AlertPost, card_of
 from stream.answers import EVENTS
 from stream.api_description import asyncapi, openapi
+from stream.contribution import By, ContributingPost, Contribution, GroupPart, Parts, RisingWord
 from stream.feed import EventKind, Feed, OpsStatus, SpotPost
 from stream.log_archive import LogArchive
 from stream.metrics import Metrics
@@ -29,11 +32,29 @@ ROOT = Path(__file__).parent.parent.parent
 ROW_ID = row().row_id
 TOKEN = "a-token-of-some-length"
 
+ALERT = Alert(
+    rule="joy", kind="threshold", severity="warning", row_id=ROW_ID, signal="market.joy", domain="market",
+    entity="ticker:AAPL", window_start=0, window_end=MINUTE, value=0.25, lo=0.2, hi=0.3, n=40, measure=0.25,
+    reference=0.2, status="final", revision=0, message="0.25 is above 0.2",
+)  # fmt: skip
+CARD = card_of(ALERT, "/", [AlertPost("p", "up", "happy", 0.01)])
+
+
+async def explain(row_id: str, top: int, by: By) -> Contribution:
+    group = GroupPart("x", 40, 30, 1.0, 1.0, 0.25, None)
+    post = ContributingPost("p", 0, 7, 1, 0.01, "happy", "up")
+    return Contribution(
+        row_id, 0.25, 0.2, 0.3, 40, 0.2, 30, 0.05, Parts(0.05, 0.0, 0.0, 0.0), by, (group,), (post,) * top,
+        (RisingWord("up", 9, 2, 2.5),), False, ("only the newest 9 records of a partition were read",),
+    )  # fmt: skip
+
+
 ASKED = {
     "/api/series": {"entity": "ticker:AAPL", "window": str(MINUTE)},
     "/api/posts": {"entity": "ticker:AAPL"},
     "/api/asof": {"at": "100000"},
     "/api/revisions": {"row_id": ROW_ID},
+    "/api/explain": {"id": ROW_ID},
 }
 
 
@@ -48,8 +69,9 @@ async def served() -> AsyncIterator[tuple[Feed, aiohttp.ClientSession]]:
     feed.publish(rows)
     feed.spotlight("ticker:AAPL", [SpotPost(time_ms=1, text_masked="up", label="joy", score=0.5)])
     feed.status(OpsStatus(consumed=5, applied=5, ready=True, problem=None))
+    feed.alert([CARD])
     archive = LogArchive(await filled([(r, 1_000 * k) for k, r in enumerate(rows)]), CODEC)
-    server = LiveServer(feed, Metrics(), port=0, archive=archive, token=TOKEN)
+    server = LiveServer(feed, Metrics(), port=0, archive=archive, token=TOKEN, explainers={"market": explain})
     await server.start()
     try:
         async with aiohttp.ClientSession(server.url, headers={"Authorization": f"Bearer {TOKEN}"}) as http:
@@ -206,7 +228,8 @@ def test_every_kind_of_event_is_described_and_fits() -> None:
             urgent = UrgentPost(id="p", time_ms=1, urgency=0.5, request=1.0, fear=0.0, sadness=0.0, need="water",
                                 places=("place:Houma",), text_masked="no water")  # fmt: skip
             feed.urge([urgent], [], 1)
-            events = [json.loads(await live.receive_str()) for _ in range(5)]
+            feed.alert([CARD])
+            events = [json.loads(await live.receive_str()) for _ in range(6)]
             async with http.ws_connect("/ws?last_id=9") as gone:
                 events.append(json.loads(await gone.receive_str()))
             for reader in tuple(feed._readers):

@@ -84,7 +84,8 @@ def poisson_day(signal: str, entity: str, share: float, seed: int, burst: int | 
 @pytest.mark.parametrize(
     ("name", "entity"),
     [
-        ("ticker-crowd", "ticker:A"), ("fear-rising", "ticker:A"), ("joy-rising", "ticker:A"), ("water-burst", "place:A"),
+        ("ticker-crowd", "ticker:A"), ("fear-rising", "ticker:A"), ("joy-rising", "ticker:A"),
+        ("water-burst", "place:A"),
         ("requests-rising", "place:A"), ("topic-crowd", "topic:a"), ("anger-rising", "topic:a"),
     ],
 )  # fmt: skip

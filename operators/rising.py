@@ -19,11 +19,21 @@ from operators.records import F64, PostBatch
 
 LEAST = 3
 """Different authors a word needs (posts without an author count by their words: copies are one)."""
-SURE = 1.6
-"""Standard errors the log-odds must be above 0: about nineteen in twenty that rise by chance are left out."""
+SURE = 2.0
+"""Standard errors the log-odds must be above 0."""
 PRIOR = 100.0
 """Weight of the prior, in uses: the words of both windows together."""
 MOST_CHARS = 2_000
+
+EMPTY = frozenset(
+    """
+    a about after again all also am an and any are as at be because been but by can could did do does for from get got
+    had has have he her here him his how i i'm if in into is it it's its just me more my no not now of off on one or our
+    out over own she so some such than that that's the their them then there these they this those to too up us very was
+    we were what when where which who why will with would you your rt via amp
+    """.split()
+)
+"""English words that carry no content: they rise and fall by chance, and tell nothing."""
 
 _PLACEHOLDER = re.compile(r"@user\b|\bhttp\b|<mail>|<phone>")
 _EMOJI = (
@@ -43,9 +53,9 @@ class Rise(NamedTuple):
 
 
 def words_of(text: str) -> set[str]:
-    """The words, tags and emoji of a text, lower-case, once handles, links, addresses and numbers are out."""
+    """The words, tags and emoji of a text, lower-case, without handles, links, addresses, numbers and `EMPTY`."""
     shown = _PLACEHOLDER.sub(" ", mask(text, MOST_CHARS))
-    return {found.lower().replace("’", "'") for found in _WORD.findall(shown)}
+    return {found.lower().replace("’", "'") for found in _WORD.findall(shown)} - EMPTY
 
 
 def rising(before: Iterable[PostBatch], now: Iterable[PostBatch], top: int = 8, least: int = LEAST) -> list[Rise]:

@@ -32,7 +32,7 @@ def posts_behind(explain: Explain | None, most: int) -> PostsOf | None:
 async def _posts_behind(explain: Explain, most: int, alert: Alert) -> tuple[AlertPost, ...]:
     try:
         async with asyncio.timeout(PATIENCE_S):
-            found = await explain(alert.row_id, most, "source")
+            found = await explain(alert.row_id, most, "auto")
     except (AffectError, TimeoutError) as problem:
         # The alert is worth more than its posts: it goes without.
         log_.info("posts of %s: %s", alert.alert_id, str(problem) or f"not found within {PATIENCE_S:g} s")

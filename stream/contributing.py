@@ -17,6 +17,7 @@ import numpy as np
 from operators.domain import Norms, Sums
 from operators.explain import Groups, decompose, influence, values
 from operators.masking import mask
+from operators.names import WHOLE
 from operators.records import F64, PostBatch
 from operators.reread import Window, window_again
 from operators.rising import rising
@@ -54,7 +55,7 @@ async def contributing(
     row_id: str,
     top: int = 5,
     most: int = 20_000,
-    by: By = "source",
+    by: By = "auto",
     sealed_only: bool = False,
 ) -> Contribution:
     """Why the row has its value, and why that is another one than in the window before.
@@ -141,10 +142,11 @@ def _worked_out(
         notes.append("under load shedding the row was made of a part of these posts")
     if now is None:
         notes.append("no posts in this window")
+    by = _chosen(row, found, by)
     parts: Parts | None = None
     groups: tuple[GroupPart, ...] = ()
     if now is not None and before is not None and None not in (value, previous):
-        pair, names = _grouped(before, now, usual, by)
+        pair, names = _grouped(row, before, now, usual, by)
         _, found_parts = decompose(domain, *pair)
         parts = Parts(*found_parts[0, row.at].tolist())
         groups = _groups(topology, row, pair, names, before, now, by)
@@ -181,10 +183,10 @@ def _published(
 
 
 def _grouped(
-    before: Window, now: Window, usual: tuple[Norms | None, Norms | None], by: By
+    row: _Row, before: Window, now: Window, usual: tuple[Norms | None, Norms | None], by: By
 ) -> tuple[tuple[Groups, Groups], list[str]]:
     """Both windows parted in the same groups, and the names of these."""
-    keys = [_keys(window.posts, by) for window in (before, now)]
+    keys = [_keys(window.posts, row.entity, by) for window in (before, now)]
     total: Counter[str] = Counter()
     for window, names in zip((before, now), keys, strict=True):
         for name, weight in zip(names, window.weight.tolist(), strict=True):
@@ -203,11 +205,26 @@ def _grouped(
     return (out[0], out[1]), kept
 
 
-def _keys(posts: Sequence[PostBatch], by: By) -> list[str]:
-    """The group of each post."""
+def _chosen(row: _Row, found: LookedBack, by: By) -> By:
+    """What posts are grouped by where it is left to us."""
+    if by != "auto":
+        return by
+    if row.entity == WHOLE:
+        return "entity"
+    return "source" if len({source for batch in found.posts for source in batch.sources}) > 1 else "copy"
+
+
+def _keys(posts: Sequence[PostBatch], entity: str, by: By) -> list[str]:
+    """The group of each post about `entity`."""
     out: list[str] = []
     for batch in posts:
-        if by == "source":
+        if by == "entity":
+            named: dict[int, str] = {}
+            for at, name in zip(batch.link_rows.tolist(), batch.link_names, strict=True):
+                if name not in (entity, WHOLE):
+                    named.setdefault(at, name)  # the first one: a post is in one group
+            out += [named.get(at, "nothing else") for at in range(len(batch))]
+        elif by == "source":
             out += [source or "unknown" for source in batch.sources or [None] * len(batch)]
         elif by == "language":
             out += [lang or "unknown" for lang in batch.langs]
@@ -227,7 +244,7 @@ def _groups(
     now: Window,
     by: By,
 ) -> tuple[GroupPart, ...]:
-    counts = [Counter(n if n in names else names[-1] for n in _keys(w.posts, by)) for w in (before, now)]
+    counts = [Counter(n if n in names else names[-1] for n in _keys(w.posts, row.entity, by)) for w in (before, now)]
     shares = [(groups.weight / groups.weight.sum())[0].tolist() for groups in pair]
     alone = [
         _alone(topology, row, groups, [count[name] for name in names])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
-By = Literal["source", "language", "author", "copy"]
-"""What posts are grouped by: where they come from, their language, whether the author is known, first or copy."""
+By = Literal["auto", "entity", "source", "language", "author", "copy"]
+"""What posts are grouped by: what else they are about, where they come from, their language, whether the author is
+known, first or copy. auto = entity for the whole stream; else source where there are several, else copy."""
+BYS = get_args(By)
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -62,7 +64,7 @@ class Contribution(msgspec.Struct, frozen=True):
 
     `previous`: the value of the window before (same entity and size); None, as `value`, below the minimum sample.
     `parts` is None where one of them is. `posts`: those that moved it most. `complete`: everything that can belong to
-    both windows was read; if not, `notes` say why and figures may differ from the row's.
+    both windows was read; if not, `notes` say why and figures may differ from the row's. `by` is never `auto`.
     """
 
     id: str

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from stream.archive_base import row_id_parts
-from stream.contribution import By, Contribution, Explain
+from stream.contribution import BYS, By, Contribution, Explain
 from stream.errors import LogError, UsageError
 from stream.feed import Feed
 from stream.history import SeriesKey
@@ -20,7 +20,7 @@ MOST_WAITING = 8
 
 ROW_ID = Param("id", "The row: `signal|entity|window_start|window_end`.", required=True)
 TOP = Param("top", "Posts at most.", "integer", default=5, low=0, high=50)
-BY = Param("by", "What posts are grouped by.", choices=("source", "language", "author", "copy"), default="source")
+BY = Param("by", "What posts are grouped by.", choices=BYS, default="auto")
 
 _Key = tuple[str, int, int, str, int, str]
 

@@ -14,7 +14,7 @@ from stream.base import Log
 from stream.config import DOMAINS, Config, load_config
 from stream.connect import open_existing
 from stream.contributing import contributing
-from stream.contribution import Contribution
+from stream.contribution import BYS, Contribution
 from stream.errors import UsageError
 from stream.replaying import SETTINGS, replay_config
 from stream.topology import build
@@ -36,8 +36,8 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
                          "(a replay has left its own in the log)")  # fmt: skip
     explain.add_argument("--engine", default=None, help="the model the run used (default: that of the settings)")
     explain.add_argument("--top", type=int, default=5, metavar="N", help="posts to show (default: 5)")
-    explain.add_argument("--by", choices=("source", "language", "author", "copy"), default="source",
-                         help="what posts are grouped by (default: source)")  # fmt: skip
+    explain.add_argument("--by", choices=BYS, default="auto",
+                         help="what posts are grouped by (default: auto)")  # fmt: skip
     explain.add_argument("--most", type=int, default=200_000, metavar="N", help="posts to read back at most, from the "
                          "newest (default: 200000)")  # fmt: skip
     explain.add_argument("--json", action="store_true")

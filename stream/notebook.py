@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import os
 import tempfile
+import threading
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,6 +170,7 @@ def _finished(work: Coroutine[object, object, T]) -> T:
     """
     loop = asyncio.new_event_loop()
     task: asyncio.Task[T] = loop.create_task(_awaited(work))
+    over = threading.Event()
 
     def run() -> T:
         asyncio.set_event_loop(loop)
@@ -178,14 +180,14 @@ def _finished(work: Coroutine[object, object, T]) -> T:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
+            over.set()
 
     with concurrent.futures.ThreadPoolExecutor(1, "affect-notebook") as pool:
-        future = pool.submit(run)
-        try:
-            return future.result()
+        try:  # an interrupt may come while the thread is being made: the pool does not know it then
+            return pool.submit(run).result()
         except KeyboardInterrupt:
             loop.call_soon_threadsafe(task.cancel)
-            concurrent.futures.wait([future])
+            over.wait(10)
             raise
 
 

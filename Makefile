@@ -45,7 +45,7 @@ lock: $(VENV)/bin/python ## resolve pyproject.toml anew into locks/ (versions an
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	  --no-emit-find-links --output-file locks/run.txt pyproject.toml locks/build.in
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	  --no-emit-find-links --extra dev --extra export --extra faust --extra kafka --extra market --extra notebook --extra onnx --extra postgres --constraint locks/run.txt --output-file locks/dev.txt pyproject.toml locks/build.in
+	  --no-emit-find-links --extra av --extra dev --extra endpoint --extra export --extra faust --extra grafana --extra import --extra kafka --extra market --extra notebook --extra onnx --extra postgres --extra remote --constraint locks/run.txt --output-file locks/dev.txt pyproject.toml locks/build.in
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("affectstream needs Python 3.11 or newer, got %d.%d; set PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'

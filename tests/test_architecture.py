@@ -37,7 +37,7 @@ GROUND = {
 ROOF = {
     "engines": set(
         """
-        evaluate load
+        derive evaluate load
         """.split()
     ),
     "operators": set(
@@ -66,7 +66,7 @@ DOORS = {
     "faust": {"stream/agents.py", "stream/signals_app.py"},
     "fastavro": {"operators/codec.py", "operators/schema.py", "operators/evolution.py"},
     "onnxruntime": {"engines/onnx.py", "engines/training/"},
-    "onnx": {"engines/training/"},
+    "onnx": {"engines/derive/", "engines/training/"},
     "tokenizers": {"engines/wordpieces.py"},
     "safetensors": {"engines/training/"},
     "scipy": {"engines/hashed.py"},

@@ -1,4 +1,4 @@
-"""`affect score`, `affect eval`, `affect models`: what the models say, how good they are, and what they are."""
+"""`affect score` and `affect eval`: what the models say, and how good they are."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ import msgspec
 import numpy as np
 from tqdm import tqdm
 
-from engines.artefacts import Manifest, read_manifest, read_packed
 from engines.base import F64, HeadSpec, TextModel
 from engines.errors import UnknownModel
 from engines.evaluate import Evaluation, evaluate, evaluate_values
-from engines.load import ALIASES, list_models, load_text_model
+from engines.load import list_models, load_text_model
 from engines.probability import decided, millionths, probabilities
 from engines.tasks import ENCODER_TASKS, TaskSpec, task_spec
 from operators.calibrate import Calibrate
@@ -32,11 +31,10 @@ BATCH = 1024
 """Rows scored at a time: a few megabytes, and the engine is at its fastest."""
 PARROTT = "parrott"
 _BASE = "goemotions28"
-PRECISION = {"numpy": "int8 table, int16 layers", "onnx-cpu": "int8 products, float32 between"}
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the three verbs."""
+    """Register the verbs."""
     score = subparsers.add_parser("score", help="score texts: JSON lines in, calibrated probabilities out")
     score.add_argument("--task", required=True, help=f"one of {', '.join(t.task for t in ENCODER_TASKS)}, {PARROTT}")
     score.add_argument("--input", type=Path, help='.jsonl[.gz] with {"id","text"} a line; default: standard input')
@@ -50,11 +48,6 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     measure.add_argument("--engine", default="auto", help="as for score")
     measure.add_argument("--json", action="store_true", help="one JSON object a task")
     measure.set_defaults(run=run_eval)
-    models = subparsers.add_parser("models", help="list the models, or show one: heads, metrics, licences, sha256")
-    models.add_argument("action", nargs="?", choices=("list", "show"), default="list")
-    models.add_argument("name", nargs="?", help="model to show")
-    models.add_argument("--json", action="store_true", help="JSON")
-    models.set_defaults(run=run_models)
 
 
 def run_score(args: argparse.Namespace) -> int:
@@ -99,26 +92,6 @@ def run_eval(args: argparse.Namespace) -> int:
             print(msgspec.json.encode(report).decode())
         else:
             _print_evaluation(found, f"{model.spec.model_id} on {path}", skipped)
-    return 0
-
-
-def run_models(args: argparse.Namespace) -> int:
-    """List the zoo, or show one manifest after checking the weights against it."""
-    if args.action == "list":
-        if args.name is not None:
-            raise UsageError(f"affect models list takes no name; did you mean: affect models show {args.name}")
-        for manifest in list_models():
-            if args.json:
-                print(msgspec.json.encode(manifest).decode())
-            else:
-                heads = ", ".join(h.task for h in manifest.heads)
-                print(f"{manifest.name}@{manifest.version}  {manifest.backend}  heads: {heads}")
-        return 0
-    if args.name is None:
-        raise UsageError(f"affect models show: give a name, one of {', '.join(m.name for m in list_models())}")
-    manifest = read_manifest(ALIASES.get(args.name, args.name))
-    read_packed(manifest)
-    print(msgspec.json.encode(manifest).decode() if args.json else _describe(manifest))
     return 0
 
 
@@ -256,26 +229,3 @@ def _print_evaluation(found: Evaluation, where: str, skipped: int) -> None:
     print(f"  {'label':{width}}  precision  recall  F1     support")
     for s in found.labels:
         print(f"  {s.label:{width}}  {s.precision:9.3f}  {s.recall:6.3f}  {s.f1:.3f}  {s.support:7d}")
-
-
-def _describe(manifest: Manifest) -> str:
-    lines = [
-        f"{manifest.name}@{manifest.version}  {manifest.backend}  {manifest.file}",
-        f"sha256     {manifest.sha256} (checked)",
-        f"precision  {PRECISION.get(manifest.backend, 'float32')}; research only:"
-        f" {'yes' if manifest.research_only else 'no'}",
-        f"rebuild    {manifest.training_command}",
-        f"for        {manifest.intended_use}",
-        f"limits     {manifest.limits}",
-        "heads",
-    ]
-    lines += [f"  {h.task} ({h.kind}, T={h.temperature}): {', '.join(h.labels)}" for h in manifest.heads]
-    lines.append("metrics")
-    lines += [
-        f"  {m.task} {m.metric} {m.value:.4f} [{m.lo:.4f}, {m.hi:.4f}] on {m.rows} rows of {m.data};"
-        f" published: {m.published}"
-        for m in manifest.metrics
-    ]
-    lines.append("data")
-    lines += [f"  {d.name} ({d.rows} rows): {d.licence}; {d.source}" for d in manifest.data]
-    return "\n".join(lines)

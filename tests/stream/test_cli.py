@@ -17,6 +17,7 @@ from stream.config import DOMAINS, INPUT_TOPICS
 VERBS = (
     ("demo",), ("run",), ("replay",), ("send",), ("score",), ("eval",), ("models",), ("signals",), ("signals", "tail"),
     ("signals", "explain"), ("topics",), ("topics", "print"), ("topics", "apply"), ("doctor",),
+    ("models", "list"), ("models", "show"), ("engine",), ("engine", "bench"),
 )  # fmt: skip
 T = 1_790_000_040_000
 
@@ -94,6 +95,10 @@ WRONG = {
     "score without task": ("score",),
     "score an unknown task": ("score", "--task", "nothing", "--input", "posts.jsonl"),
     "unknown model": ("models", "show", "nothing"),
+    "list one model": ("models", "list", "hashed"),
+    "engine what": ("engine",),
+    "bench an unknown model": ("engine", "bench", "nothing"),
+    "bench no texts": ("engine", "bench", "--texts", "0"),
     "tail without log": ("signals", "tail"),
     "tail of an empty log": ("signals", "tail", "--log", "memory://"),
     "explain no id": ("signals", "explain", "market.joy", "--log", "memory://"),

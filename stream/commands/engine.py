@@ -1,0 +1,20 @@
+"""`affect engine VERB`: what is done to and with an engine apart from scoring.
+
+Each verb is a file `stream/commands/engine_VERB.py` with `add(verbs)`, listed in `MEMBERS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from stream.commands import engine_bench
+
+MEMBERS = (engine_bench,)
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the group."""
+    engine = verbs.add_parser("engine", help="measure an engine: texts a second by length and precision")
+    below = engine.add_subparsers(dest="engine_verb", metavar="VERB", required=True)
+    for member in MEMBERS:
+        member.add(below)

@@ -17,6 +17,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import faust
@@ -32,7 +33,7 @@ from stream.kafka import KafkaLog
 from stream.kafka_wire import Access
 from stream.signal_duties import Duty, Message
 from stream.topics import DEAD_LETTER, PLANE, SIGNALS
-from stream.worker import Pulse
+from stream.worker import Pulse, steadily
 
 log_ = logging.getLogger("affect.signals")
 
@@ -172,11 +173,10 @@ class Plane:
         """Whether the signal topic is this worker's."""
         return not self._stopping and self._place in self.app.consumer.assignment()
 
-    def decoded(self, event: Event) -> SignalRow | Rejected:
-        """The row of an event, decoded once for all agents."""
-        offset, raw = event.message.offset, event.message.value or b""
+    def decoded(self, offset: int, raw: bytes) -> SignalRow | Rejected:
+        """The row at an offset, decoded once for all agents."""
         known = self._rows.get(offset)
-        if known is not None and known[0] is raw:
+        if known is not None and known[0] == raw:
             return known[1]
         try:
             row: SignalRow | Rejected = self.codec.decode_signal(raw)
@@ -278,21 +278,22 @@ class _Desk:
         life, plane = self._life, self._plane
         if not self.ready or not plane.owns():
             return
-        first, last = events[0].message.offset, events[-1].message.offset
-        if self.offset is not None and first > self.offset:
-            log_.warning("signals: %s: rows %d to %d were not there to read", self.duty.table, self.offset, first - 1)
+        last = events[-1].message.offset
+        unread = await self._unread(events)
+        if life != self._life:
+            return
         letters = []
-        for event in events:
-            row = plane.decoded(event)
+        for offset, raw in unread:
+            row = plane.decoded(offset, raw)
             if isinstance(row, SignalRow):
                 self.duty.feed(row)
             elif self._letters:
-                letters.append(self._letter(event, row))
+                letters.append(self._letter(offset, raw, row))
         settled = self.duty.settle()
         await plane.send([*settled.outputs, *letters])
         if life != self._life:
             return
-        stamp = _STAMP.pack(last)
+        stamp = _STAMP.pack(max(last, (self.offset or 0) - 1))
         changes = {key.encode(): None if v is None else stamp + v for key, v in settled.state.items()}
         changes[_OFFSET] = stamp
         await plane.sent([(self.table.changelog_topic, key, value) for key, value in changes.items()])
@@ -304,15 +305,36 @@ class _Desk:
                 held.pop(key, None)
             else:
                 held[key] = value
-        self.offset = last + 1
+        self.offset = max(self.offset or 0, last + 1)
         for event in events:
             await stream.ack(event)
 
-    def _letter(self, event: Event, refused: Rejected) -> Message:
+    async def _unread(self, events: Sequence[Event]) -> list[tuple[int, bytes]]:
+        """(offset, value) of every row from where this desk stands to the last of `events`, each once, in order.
+
+        Faust drops what it holds when a partition goes and comes back, and may go on behind it: what it did not hand
+        over is read from the log. Rows done with before are left out.
+        """
+        rows: list[tuple[int, bytes]] = []
+        at = self.offset or 0
+        for event in events:
+            until = event.message.offset
+            while at < until:
+                read = partial(self._plane.log.read, SIGNALS, 0, at, BATCH)
+                found = [r for r in await steadily(read, self._plane.pulse, "read signals") if r.offset < until]
+                if not found:  # the log keeps no more of them
+                    break
+                rows += [(r.offset, r.value) for r in found]
+                at = found[-1].offset + 1
+            if until >= at:
+                rows.append((until, event.message.value or b""))
+                at = until + 1
+        return rows
+
+    def _letter(self, offset: int, raw: bytes, refused: Rejected) -> Message:
         self.rejected += 1
-        raw = event.message.value or b""
         letter = DeadLetter(
-            topic=SIGNALS, partition=0, offset=event.message.offset, reason=refused.reason,
+            topic=SIGNALS, partition=0, offset=offset, reason=refused.reason,
             detail=refused.detail[:240], size_bytes=len(raw), time_ms=self._plane.clock.now_ms(),
         )  # fmt: skip
         return Message(DEAD_LETTER, None, self._plane.codec.encode(letter))

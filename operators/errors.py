@@ -5,6 +5,7 @@ AffectError (engines.errors)
     Rejected          a message the gate or the decoder refuses; carries a machine-readable `reason`
     SchemaUnknown     a schema id or subject the registry does not know
     ConfigInvalid     a window, threshold or head that cannot work; refused before the first record
+    PolicyRefused     the law or a licence forbids this deployment; refused before anything starts, exit 78
 """
 
 from __future__ import annotations
@@ -36,3 +37,9 @@ class ConfigInvalid(OperatorError):
     """A setting that cannot work, found before the first record."""
 
     exit_code = 2
+
+
+class PolicyRefused(OperatorError):
+    """This deployment may not run as it is declared. There is no flag against it; the message says what would do."""
+
+    exit_code = 78

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from engines.errors import AffectError
-from stream.commands import doctor, engine, letters, models, research, run, signals, sink, topics, zoo
+from stream.commands import doctor, engine, letters, models, policy, research, run, signals, sink, topics, zoo
 
 EPILOG = """examples:
   affect demo                                            watch trained models turn a scenario into moving signals
@@ -40,13 +40,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"affect {version('affectstream')}")
     parser.add_argument("--verbose", action="store_true", help="log what the engine does to stderr")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
-    for group in (run, models, zoo, engine, signals, letters, research, sink, topics, doctor):
+    for group in (run, models, zoo, engine, signals, letters, research, sink, topics, policy, doctor):
         group.add(verbs)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Returns its exit code: 0 done, 1 failed, 2 wrong use."""
+    """Run one command. Returns its exit code: 0 done, 1 failed, 2 wrong use, 78 refused by the policy."""
     args = build_parser().parse_args(argv)
     # Rows and records live long and form no circles: looking for some every 700 of them took a seventh of a replay.
     gc.set_threshold(50_000, 20, 20)

@@ -144,6 +144,26 @@ class AlertsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     posts: int = 0
 
 
+class PolicyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What the deployment declares to the policy gate (`operators/policy.py`): all of it or nothing.
+
+    jurisdiction: EU or a country code. setting, modalities, purpose, unit: see `affect policy check`; nothing given =
+    what the domain is where it reads texts. controller, document: for the medical and safety exemption alone.
+    research: this is research, so weights licensed for that alone may be loaded. audit: file of the audit log, "" =
+    none (refused where faces or voices are looked at).
+    """
+
+    jurisdiction: str = "EU"
+    setting: str = ""
+    modalities: tuple[str, ...] = ()
+    purpose: str = ""
+    unit: str = ""
+    controller: str = ""
+    document: str = ""
+    research: bool = False
+    audit: str = ""
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Everything a run needs. domain: market, crisis or social."""
 
@@ -158,6 +178,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     web: WebConfig = WebConfig()
     alerts: AlertsConfig = AlertsConfig()
     registry: RegistryConfig = RegistryConfig()
+    policy: PolicyConfig = PolicyConfig()
 
     @property
     def topic(self) -> str:
@@ -256,7 +277,7 @@ def load_config(path: str | None, env: Mapping[str, str] | None = None) -> Confi
         raise UsageError(f"config {where}: {error}; see deploy/config for commented examples") from error
 
 
-_LISTS = (("windows", "sizes"), ("web", "allowed_hosts"))
+_LISTS = (("windows", "sizes"), ("web", "allowed_hosts"), ("policy", "modalities"))
 
 
 def _override(tree: dict[str, object], env: Mapping[str, str]) -> list[str]:

@@ -12,6 +12,7 @@ from functools import partial
 
 from stream.archive_base import Archive
 from stream.archive_open import open_postgres
+from stream.audit import Audit
 from stream.base import Log
 from stream.config import Config, secret
 from stream.connect import open_log
@@ -23,9 +24,10 @@ from stream.live import Play, play_scenario, spotlight_into
 from stream.log_archive import LogArchive
 from stream.metrics import Metrics
 from stream.ops_status import OpsStatus, together
+from stream.permits import gate_facts, judge, permit
 from stream.runner import Runner
 from stream.system_clock import SystemClock
-from stream.topology import Topology, build, build_codec
+from stream.topology import Topology, build, build_codec, weights_of
 from stream.web import LiveServer
 from stream.worker import Pulse, steadily, unless
 
@@ -39,7 +41,52 @@ async def serve(configs: Sequence[Config], seconds: float | None, plays: Mapping
 
     Raises:
         AffectError: what was asked for cannot run; everything committed stays committed.
+        PolicyRefused: it may not run; nothing was opened.
     """
+    audits = _pass_the_gate(configs)
+    try:
+        return await _serve(configs, seconds, plays, open_page, audits[0] if audits else None)
+    finally:
+        for audit in audits:
+            audit.note("admin", act="stop")
+            audit.close()
+
+
+def _pass_the_gate(configs: Sequence[Config]) -> list[Audit]:
+    """Put every deployment to the policy gate, before a log, a port or a model is touched; what was decided is noted.
+
+    Raises:
+        PolicyRefused: one of them may not run. UsageError, LogCorrupt: an audit log cannot be kept.
+    """
+    audits: dict[str, Audit] = {}
+    try:
+        for config in configs:
+            path = config.policy.audit
+            if path and path not in audits:
+                audits[path] = Audit(path, SystemClock())
+                audits[path].note("admin", act="start")
+            if path:
+                audits[path].note("gate", **gate_facts(config, judge(config)))
+            permit(config)
+            manifest = weights_of(config)
+            if path and manifest is not None:
+                audits[path].note(
+                    "model", model=manifest.name, sha256=manifest.sha256, research_only=manifest.research_only
+                )
+    except BaseException:
+        for audit in audits.values():
+            audit.close()
+        raise
+    return list(audits.values())
+
+
+async def _serve(
+    configs: Sequence[Config],
+    seconds: float | None,
+    plays: Mapping[str, Play],
+    open_page: bool,
+    audit: Audit | None,
+) -> int:
     clock, feed, metrics = SystemClock(), Feed(), Metrics()
     log = open_log(configs[0].log.url)
     tasks: list[asyncio.Task[None]] = []
@@ -48,7 +95,7 @@ async def serve(configs: Sequence[Config], seconds: float | None, plays: Mapping
         feed.status(OpsStatus(domain=config.domain))
     try:
         explainers: dict[str, Explain] = {}
-        server = _server(configs[0], feed, metrics, log, explainers)
+        server = _server(configs[0], feed, metrics, log, explainers, audit)
         if server is not None:
             await server.start()
             print(f"live page: {server.url}", flush=True)
@@ -100,7 +147,7 @@ async def _run(runners: Sequence[Runner]) -> None:
 
 
 def _server(
-    config: Config, feed: Feed, metrics: Metrics, log: Log, explainers: Mapping[str, Explain]
+    config: Config, feed: Feed, metrics: Metrics, log: Log, explainers: Mapping[str, Explain], audit: Audit | None
 ) -> LiveServer | None:
     """The page's server as the settings have it; None where they want none.
 
@@ -121,6 +168,7 @@ def _server(
         archive=_archive(config, log),
         explainers=explainers,
         max_readers=web.max_readers,
+        audit=audit,
     )
 
 

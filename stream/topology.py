@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from engines.artefacts import Manifest, names, read_manifest
 from engines.base import EngineSpec, TextModel
-from engines.load import load_text_model
+from engines.load import ALIASES, AUTO, load_text_model
 from operators.arrivals import Arrival
 from operators.base import Operator
 from operators.codec import Codec
@@ -26,6 +27,7 @@ from operators.text import Score
 from operators.window import parse_span
 from stream.base import TopicSpec
 from stream.config import Config, RegistryConfig
+from stream.permits import license_weights, permit
 from stream.scoring import Observer, Parts
 from stream.topics import engine_topics
 from stream.windowing import WindowParts
@@ -57,6 +59,12 @@ def build_codec(registry: RegistryConfig | None = None) -> Codec:
     return Codec(schemas, Gate(schemas))
 
 
+def weights_of(config: Config) -> Manifest | None:
+    """The manifest of the text model the settings name; None where there are no weights, or no such model."""
+    asked = AUTO if config.engine.name == "auto" else ALIASES.get(config.engine.name, config.engine.name)
+    return read_manifest(asked) if asked in names() else None
+
+
 @dataclass(frozen=True, slots=True)
 class Topology:
     """A run, built. `score`: the operator that calls the model, for its timings. `shed`: what chooses posts
@@ -86,7 +94,12 @@ def build(
 
     Raises:
         UnknownModel, ManifestInvalid, ConfigInvalid: what was asked for cannot run.
+        PolicyRefused: the law or a licence forbids what the settings declare.
     """
+    permit(config)
+    manifest = weights_of(config)
+    if manifest is not None:
+        license_weights(manifest, config)
     model = load_text_model(config.engine.name, threads=config.engine.threads) if beside is None else beside.model
     domain = build_domain(config.domain, model.spec)
     stub = model.spec.name == STUB

@@ -25,6 +25,7 @@ from aiohttp import web
 
 from stream.api_description import asyncapi, openapi
 from stream.archive_base import Archive
+from stream.audit import Audit
 from stream.contribution import Explain
 from stream.errors import StreamError, UsageError
 from stream.feed import Feed
@@ -63,6 +64,7 @@ class LiveServer:
         max_readers: event streams and WebSockets at once; one more gets 503.
         heartbeat_s: an idle reader gets a comment (a ping) this often.
         send_timeout_s: a reader that takes nothing for so long is cut off.
+        audit: where exports are noted; None = nowhere.
 
     Raises:
         UsageError: the network could read without a token and nobody said it may.
@@ -83,6 +85,7 @@ class LiveServer:
         max_readers: int = 256,
         heartbeat_s: float = 10.0,
         send_timeout_s: float = 10.0,
+        audit: Audit | None = None,
     ) -> None:
         self.feed = feed
         self.metrics = metrics
@@ -94,7 +97,7 @@ class LiveServer:
             *CrisisRoutes(feed).routes(),
             *ExplainRoutes(feed, {} if explainers is None else explainers).routes(),
             *self._feed_routes.routes(),
-            *ArchiveRoutes(archive, send_timeout_s).routes(),
+            *ArchiveRoutes(archive, send_timeout_s, audit).routes(),
             Route("/api/openapi.json", self._openapi, "This description (OpenAPI 3.1).", answer=dict[str, msgspec.Raw]),
             Route(
                 "/api/asyncapi.json",

@@ -16,6 +16,7 @@ from aiohttp import web
 from engines.errors import MissingExtra
 from stream.answers import AsOf, Revisions
 from stream.archive_base import Archive, PublishedRow, RowQuery, row_id_parts
+from stream.audit import Audit
 from stream.errors import LogError
 from stream.exporting import FORMATS, Export, row_format
 from stream.web_ask import (
@@ -54,7 +55,8 @@ ONLY = (SIGNAL, ENTITY, WINDOW, DOMAIN, FROM, TO)
 class ArchiveRoutes:
     """Routes over `archive`; None = there is none, and they say so. `send_timeout_s`: see `FeedRoutes`."""
 
-    def __init__(self, archive: Archive | None, send_timeout_s: float) -> None:
+    def __init__(self, archive: Archive | None, send_timeout_s: float, audit: Audit | None = None) -> None:
+        self._audit = audit
         self._archive = archive
         self._send_timeout_s = send_timeout_s
         self._places = MAX_AT_ONCE
@@ -120,6 +122,8 @@ class ArchiveRoutes:
                     "Cache-Control": "no-store",
                 }
             )
+            if self._audit is not None:
+                self._audit.note("export", route=request.path)
             parts = Export(archive, query, form, every).parts()
             first = await anext(parts)  # a source that cannot be read is told of while there is still a status to tell
             try:

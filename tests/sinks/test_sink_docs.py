@@ -45,7 +45,7 @@ def test_the_page_can_be_typed_from_top_to_bottom(dsn: str, tmp_path: Path) -> N
     alerts = [json.loads(line) for line in (tmp_path / "received.jsonl").read_text().splitlines()]
     assert len(rows) > 50
     assert {a["entity"] for a in alerts} == {"ticker:AAPL"}
-    assert alerts[0]["link"].startswith("http://127.0.0.1:8642/?entity=ticker%3AAAPL&window=60000")
+    assert alerts[0]["link"].startswith("http://127.0.0.1:8642/?view=market&entity=ticker%3AAAPL&window=60000")
     assert f"{len(rows)} rows written" in done.stderr
     assert f"{len(alerts)} alerts delivered" in done.stderr
     assert "(3 rows)" in done.stdout

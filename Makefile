@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+# Tests that start processes of their own: one at a time. The others run two by two.
+ALONE  := broker or browser or faults or postgres
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test check bench train encoder kafka lock clean help
@@ -16,7 +18,10 @@ demo: $(VENV)/.run ## play a scenario through the engine and open the live page 
 test: $(VENV)/.dev ## every test that needs no GPU; installs what it needs
 	@bash deploy/system-parts.sh
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest $(ARGS)
+	@if [ -n "$(ARGS)" ]; then $(BIN)/python -m pytest $(ARGS); else \
+	  failed=0; \
+	  $(BIN)/python -m pytest --durations=15 -n 2 --dist worksteal -m "not ($(ALONE))" || failed=1; \
+	  $(BIN)/python -m pytest --durations=25 -m "$(ALONE)" || failed=1; exit $$failed; fi
 
 check: $(VENV)/.dev ## format, lint, types
 	@$(BIN)/ruff format --check -q .

@@ -27,6 +27,7 @@ check: $(VENV)/.dev ## format, lint, types
 	@$(BIN)/ruff format --check -q .
 	@$(BIN)/ruff check -q .
 	@$(BIN)/mypy
+	@$(BIN)/python deploy/tensorrt/check.py
 
 bench: $(VENV)/.dev ## run the benchmarks; each prints machine and versions
 	@for b in benchmarks/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done

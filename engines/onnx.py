@@ -15,8 +15,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.base import F64, EngineSpec, ScoreBatch, TensorBatch
-from engines.errors import EngineLost, ManifestInvalid, MissingExtra, ShapeMismatch
+from engines.base import EngineSpec, ScoreBatch, TensorBatch
+from engines.errors import EngineLost, ManifestInvalid, MissingExtra
+from engines.token_rows import by_task, outputs, token_rows
 
 
 class _Port(Protocol):
@@ -78,7 +79,6 @@ class OnnxEngine:
         self.spec = spec
         self._check()
         self._pieces = len(self.vocabulary)
-        self._ends = np.cumsum([len(h.labels) for h in spec.heads]).tolist()
 
     @property
     def vocabulary(self) -> list[str]:
@@ -100,8 +100,8 @@ class OnnxEngine:
         """
         session = self._open()
         start = time.perf_counter()
-        ids, offsets = self._rows(batch)
-        logits = np.empty((batch.rows, self._ends[-1]))
+        ids, offsets = token_rows(self.spec, batch, self._pieces)
+        logits = np.empty((batch.rows, outputs(self.spec)))
         mask = np.ones((1, int(np.diff(offsets).max(initial=0))), np.float32)
         try:
             for row, (begin, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
@@ -109,18 +109,11 @@ class OnnxEngine:
                 logits[row] = session.run(["logits"], inputs)[0][0]
         except Exception as error:
             raise EngineLost(f"engine {self.spec.model_id!r}: onnxruntime failed: {error}; load it again") from error
-        return ScoreBatch(self._by_task(logits), time.perf_counter() - start)
+        return ScoreBatch(by_task(self.spec, logits), time.perf_counter() - start)
 
     def close(self) -> None:
         """Free the session. Idempotent."""
         self._session = None
-
-    def _by_task(self, logits: F64) -> dict[str, F64]:
-        found = {}
-        for head, end in zip(self.spec.heads, self._ends, strict=True):
-            part = logits[:, end - len(head.labels) : end]
-            found[head.task] = np.clip(part, head.lo, head.hi) if head.kind == "regression" else part
-        return found
 
     def _open(self) -> _Session:
         if self._session is None:
@@ -135,32 +128,9 @@ class OnnxEngine:
             raise ManifestInvalid(
                 f"model {self.spec.name!r}: inputs expected ids int64 and mask float, got {sorted(inputs)}"
             )
-        outputs = [(o.name, o.type, o.shape[-1:]) for o in session.get_outputs()]
-        wanted = sum(len(h.labels) for h in self.spec.heads)
-        if outputs != [("logits", "tensor(float)", [wanted])]:
+        found = [(o.name, o.type, o.shape[-1:]) for o in session.get_outputs()]
+        wanted = outputs(self.spec)
+        if found != [("logits", "tensor(float)", [wanted])]:
             raise ManifestInvalid(
-                f"model {self.spec.name!r}: outputs expected logits float [rows, {wanted}], got {outputs}"
+                f"model {self.spec.name!r}: outputs expected logits float [rows, {wanted}], got {found}"
             )
-
-    def _rows(self, batch: TensorBatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(ids as int64, offsets), checked."""
-        name = self.spec.name
-        missing = {"ids", "offsets"} - set(batch.tensors)
-        if missing:
-            raise ShapeMismatch(f"engine {name!r}: tensors {sorted(missing)} missing, got {sorted(batch.tensors)}")
-        ids, offsets = batch.tensors["ids"], batch.tensors["offsets"]
-        if offsets.shape != (batch.rows + 1,) or offsets.dtype != np.int64:
-            raise ShapeMismatch(
-                f"engine {name!r}: 'offsets' expected int64[{batch.rows + 1}], got {offsets.dtype}{list(offsets.shape)}"
-            )
-        if ids.ndim != 1 or ids.dtype != np.int32:
-            raise ShapeMismatch(f"engine {name!r}: 'ids' expected int32[n], got {ids.dtype}{list(ids.shape)}")
-        wide, starts = ids.astype(np.int64), offsets.astype(np.int64, copy=False)
-        if starts[0] != 0 or starts[-1] != len(wide) or bool((np.diff(starts) < 1).any()):
-            raise ShapeMismatch(
-                f"engine {name!r}: offsets must rise from 0 to {len(wide)}, at least one token a row; featurise with"
-                f" the model's own featuriser"
-            )
-        if len(wide) and not 0 <= int(wide.min()) <= int(wide.max()) < self._pieces:
-            raise ShapeMismatch(f"engine {name!r}: ids must lie in [0, {self._pieces}); got {wide.min()}..{wide.max()}")
-        return wide, starts

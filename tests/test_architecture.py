@@ -13,7 +13,7 @@ FLOORS = {"engines": set(), "operators": {"engines"}, "stream": {"engines", "ope
 GROUND = {
     "engines": set(
         """
-        artefacts base errors features probability tasks wordpieces
+        artefacts base buckets device driver errors features plan_cache probability tasks token_rows wordpieces
         """.split()
     ),
     "operators": set(
@@ -67,6 +67,7 @@ DOORS = {
     "fastavro": {"operators/codec.py", "operators/schema.py", "operators/evolution.py"},
     "onnxruntime": {"engines/onnx.py", "engines/training/"},
     "onnx": {"engines/derive/", "engines/training/"},
+    "tensorrt": {"engines/tensorrt.py", "engines/tensorrt_build.py"},
     "tokenizers": {"engines/wordpieces.py"},
     "safetensors": {"engines/training/"},
     "scipy": {"engines/hashed.py"},

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # System parts the tests use and pip cannot give: a browser, a JVM with Maven (for a real Kafka), a PostgreSQL server,
-# openssl for a certificate.
+# openssl for a certificate, a C compiler (TensorRT's types are read through a shim).
 # As root on Debian they are installed; elsewhere the command is printed and the tests that need them say so.
 set -u
 missing=()
 command -v chromium >/dev/null 2>&1 || missing+=(chromium)
 command -v java >/dev/null 2>&1 || missing+=(openjdk-17-jre-headless)
 command -v mvn >/dev/null 2>&1 || missing+=(maven)
+command -v cc >/dev/null 2>&1 || missing+=(gcc libc6-dev)
 command -v openssl >/dev/null 2>&1 || missing+=(openssl)
 compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || missing+=(postgresql)
 [ ${#missing[@]} -eq 0 ] && exit 0

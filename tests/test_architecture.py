@@ -13,7 +13,8 @@ FLOORS = {"engines": set(), "operators": {"engines"}, "stream": {"engines", "ope
 GROUND = {
     "engines": set(
         """
-        artefacts base buckets device driver errors features plan_cache probability tasks token_rows wordpieces
+        artefacts base buckets device driver encoder_weights errors features plan_cache probability tasks token_rows
+        wordpieces
         """.split()
     ),
     "operators": set(

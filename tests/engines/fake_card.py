@@ -14,10 +14,13 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from engines.base import AnyArray
-from engines.buckets import Bucket
+from engines.base import AnyArray, TextModel
+from engines.buckets import Bucket, Buckets
 from engines.device import DeviceFacts, Event, Memory, Stream
 from engines.errors import EngineLost
+from engines.plan_engine import PlanEngine
+from engines.wordpieces import WordPieces
+from tests.engines import tiny
 
 FACTS = DeviceFacts("Fake H1", "9.0", 132, 80 << 30, "580.65.06", "13.0")
 Net = Callable[[AnyArray, AnyArray], AnyArray]
@@ -247,3 +250,17 @@ class FakePlan:
     def close(self) -> None:
         assert self.contexts == 0, "a plan must outlive its contexts"
         self.closed = True
+
+
+def tensorrt_model(seed: int = 0) -> TextModel:
+    """The tiny encoder through the plan engine on this card; each row of a batch by numpy, padding and all."""
+    weights = tiny.weights()
+    pieces = WordPieces(tiny.VOCABULARY, 24)
+    buckets = Buckets((8, 16, 32), (1, 4), steady=4)
+
+    def net(ids: AnyArray, mask: AnyArray) -> AnyArray:
+        return tiny.by_hand(weights, ids[: int(mask.sum())])
+
+    card = FakeCard(seed)
+    plan = FakePlan(card, buckets.all(), net, tiny.OUTPUTS)
+    return TextModel(pieces.featurize, PlanEngine(tiny.spec(), plan, card, buckets, pieces.size))

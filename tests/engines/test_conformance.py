@@ -1,4 +1,4 @@
-"""What `engines.base.Engine` promises, asked of every engine: the stub, the hashed bag and the encoder."""
+"""What `engines.base.Engine` promises, asked of every engine; of TensorRT's on a card in numpy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from engines.base import TensorBatch, TextModel
 from engines.errors import EngineLost, ShapeMismatch
 from engines.load import load_text_model
 from engines.probability import probabilities
-from tests.engines import tiny
+from tests.engines import fake_card, tiny
 
-MODELS = {"stub": load_text_model("stub"), "hashed": load_text_model("hashed"), "onnx": tiny.model()}
+MODELS = {
+    "stub": load_text_model("stub"),
+    "hashed": load_text_model("hashed"),
+    "onnx": tiny.model(),
+    "tensorrt": fake_card.tensorrt_model(),
+}
 TEXTS = ["we need water now", "", "so happy 😀😀", "stocks fall https://x.y @ann", "not good!!! " * 40, "\ud800", "a"]
 
 each = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
@@ -62,7 +67,7 @@ def test_foreign_tensors_are_refused(model: TextModel) -> None:
 
 
 def test_closing_twice_is_no_error_and_a_closed_engine_is_lost() -> None:
-    for model in (load_text_model("hashed"), tiny.model()):
+    for model in (load_text_model("hashed"), tiny.model(), fake_card.tensorrt_model()):
         model.engine.close()
         model.engine.close()
         with pytest.raises(EngineLost, match="load it again"):

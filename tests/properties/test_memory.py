@@ -9,7 +9,8 @@ import sys
 import pytest
 
 CHILD = """
-import json, resource, sys
+import json, re, sys
+from pathlib import Path
 import numpy as np
 from operators.cell_messages import block_message, progress_message, read_message
 from operators.cells import Progress
@@ -50,7 +51,8 @@ for minute in range(HOURS * 60):
     store.expire(clock.watermark_ms)
     if minute % 2:
         rows += sum(len(frame.names) * len(SIGNALS) for frame in rolling.emit())
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# Of this program alone: getrusage counts what the parent held when it forked, too.
+peak = int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 found = {"peak": peak, "keys": len(seen), "rows": rows, "posts": offset, "kept": len(store)}
 print(json.dumps({**found, **rolling.memory()}))
 """
@@ -59,13 +61,13 @@ print(json.dumps({**found, **rolling.memory()}))
 def run(rate: int, keys: int) -> dict[str, float]:
     """`rate` posts a second about `keys` keys for two hours; what was held in the end, and the peak in MiB."""
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(rate), str(keys)], capture_output=True, text=True, check=False, timeout=280
+        [sys.executable, "-c", CHILD, str(rate), str(keys)], capture_output=True, text=True, check=False, timeout=560
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_hundred_thousand_keys_stay_under_512_mib() -> None:
     found = run(rate=70, keys=100_000)
     assert found["posts"] == 70 * 7_200

@@ -5,6 +5,7 @@
         UnknownModel               no model of that name in the zoo
         ManifestInvalid            manifest missing, malformed or not matching its file (sha256)
         ShapeMismatch              a tensor does not fit the engine's spec
+        PrecisionRefused           a derived file that the gate refused, or never saw
         EngineLost                 the backend is gone; retriable after a new load
         MissingExtra               an optional dependency is not installed; names the extra
       operators.errors.OperatorError ...
@@ -38,6 +39,10 @@ class UnknownModel(EngineError):
 
 class ManifestInvalid(EngineError):
     """A manifest is missing, malformed, or its file does not match the recorded sha256."""
+
+
+class PrecisionRefused(EngineError):
+    """A precision file that moved scores or signals too far, or that was never measured."""
 
 
 class ShapeMismatch(EngineError):

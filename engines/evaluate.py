@@ -108,6 +108,44 @@ def evaluate_values(spec: TaskSpec, truth: NDArray[np.float32], values: F64) -> 
     return Evaluation(spec.task, len(truth), measured, (), None, spec.published)
 
 
+class Drop(msgspec.Struct, frozen=True):
+    """Headline metric of two models on the same rows; `lower`: 2.5 % percentile of second - first over resamples."""
+
+    metric: str
+    first: float
+    second: float
+    lower: float
+
+
+def drop(spec: TaskSpec, truth: NDArray[np.float32], first: NDArray[np.generic], second: NDArray[np.generic]) -> Drop:
+    """What is lost by going from one model to another: a paired bootstrap, both on the same resamples.
+
+    Args:
+        truth: float32 [rows, labels] as for `evaluate`, of a regression as for `evaluate_values`.
+        first, second: [rows, labels], decided labels (bool), of a regression values (float64).
+
+    Raises:
+        ValueError: fewer than three rows, or shapes that differ.
+    """
+    if len(truth) < 3 or not truth.shape == first.shape == second.shape:
+        raise ValueError(
+            f"task {spec.task!r}: shapes {truth.shape}, {first.shape}, {second.shape} must agree and have three rows"
+        )
+    weights = np.concatenate([np.ones((1, len(truth))), _resample(len(truth))])
+    found = []
+    for said in (first, second):
+        if spec.kind == "regression":
+            found.append(_pearson(weights, truth.astype(np.float64), said.astype(np.float64)).mean(1))
+            continue
+        true = (truth > 0).astype(np.float64)
+        decided = said.astype(np.float64) * (truth >= 0)
+        support = true.sum(0)
+        cells = weights @ np.concatenate([true * decided, true, decided], axis=1)
+        found.append(_metric(spec, spec.metrics[0], cells, support, len(truth)))
+    lower = float(np.percentile((found[1] - found[0])[1:], 2.5))
+    return Drop(spec.metrics[0], float(found[0][0]), float(found[1][0]), lower)
+
+
 def calibration_error(spec: TaskSpec, truth: NDArray[np.float32], probability: F64) -> float:
     """Expected calibration error over 15 equal bins (Guo et al. 2017).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from engines.base import TextModel
 from engines.errors import ManifestInvalid, UnknownModel
 from engines.hashed import HashedEngine
 from engines.onnx import OnnxEngine
+from engines.precisions import open_derived
 from engines.wordpieces import WordPieces
 
 ENCODER_BATCH: Final = 256
@@ -33,6 +35,8 @@ NEEDS: Final = ("onnxruntime", "tokenizers")
 def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1) -> TextModel:
     """Load a text model: `hashed` (or its folder name), `text-affect`, `stub`, or `auto`.
 
+    `NAME:PRECISION`, as `text-affect:fp32`, is a file that `affect models build` derived and the gate passed.
+
     `TextModel.reason` says why `auto` refused the better engines; it is empty when the name was asked for by itself.
 
     Args:
@@ -41,11 +45,13 @@ def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1) -> Te
     Raises:
         UnknownModel: no such name; the message lists what there is.
         ManifestInvalid: its files are missing, malformed or do not match the recorded sha256.
+        PrecisionRefused: the gate refused the precision asked for, or never saw it.
         MissingExtra: the model needs a package that is not installed.
     """
     if name == "stub":
         return TextModel(stub.featurize, stub.StubEngine())
     reason = ""
+    name, _, precision = name.partition(":")
     if name == "auto":
         reason, name = _refusals(zoo), AUTO
     folder = ALIASES.get(name, name)
@@ -53,10 +59,14 @@ def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1) -> Te
         known = ["auto", "stub", *sorted(ALIASES), *names(zoo)]
         raise UnknownModel(f"engine {name!r} is not known; there is: {', '.join(known)}")
     manifest = read_manifest(folder, zoo)
+    if precision:
+        if manifest.backend != "onnx-cpu":
+            raise UnknownModel(f"engine {name}:{precision}: {folder} has one precision; ask for {name!r}")
+        return encoder(manifest, open_derived(manifest, precision)[1], threads, precision)
     if manifest.backend == "numpy":
         return _hashed(manifest, zoo, reason)
     if manifest.backend == "onnx-cpu":
-        return _encoder(manifest, zoo, threads)
+        return encoder(manifest, read_packed(manifest, zoo), threads)
     raise ManifestInvalid(
         f"model {folder!r}: backend expected 'numpy' or 'onnx-cpu', got {manifest.backend!r}; no other is here"
     )
@@ -80,9 +90,19 @@ def _hashed(manifest: Manifest, zoo: Path, reason: str) -> TextModel:
     return TextModel(partial(features.featurize, bits=engine.bits), engine, reason)
 
 
-def _encoder(manifest: Manifest, zoo: Path, threads: int) -> TextModel:
+def encoder(manifest: Manifest, packed: bytes, threads: int = 1, precision: str = "") -> TextModel:
+    """An encoder of this manifest with the weights of `packed`: its own file, or one of another precision.
+
+    Rows scored with a precision file carry `NAME:PRECISION@` and its own digest.
+
+    Raises:
+        MissingExtra, ManifestInvalid.
+    """
     spec = msgspec.structs.replace(manifest.spec, max_batch_size=ENCODER_BATCH)
-    engine = OnnxEngine(spec, read_packed(manifest, zoo), threads)
+    if precision:
+        version = hashlib.sha256(packed).hexdigest()[:8]
+        spec = msgspec.structs.replace(spec, name=f"{manifest.name}:{precision}", version=version)
+    engine = OnnxEngine(spec, packed, threads)
     pieces = WordPieces(engine.vocabulary, manifest.settings.get("max_tokens", 0))
     return TextModel(pieces.featurize, engine)
 

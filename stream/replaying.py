@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from tqdm import tqdm
 
+from engines.base import TextModel
 from operators.records import DeadLetter
 from stream.base import CommitUnit, Log, TopicSpec
 from stream.config import Config
@@ -57,9 +58,16 @@ def replay_config(
 
 
 async def replay(
-    log: Log, config: Config, posts: Path | None = None, rank_time_s: float | None = None, bar: bool = False
+    log: Log,
+    config: Config,
+    posts: Path | None = None,
+    rank_time_s: float | None = None,
+    bar: bool = False,
+    model: TextModel | None = None,
 ) -> tuple[FinalRows, OpsStatus]:
     """Run `config` over what `posts` holds (None = over what the topic holds) to its end; goes on where one stopped.
+
+    `model`: scored with instead of the one `config` names.
 
     Raises:
         AffectError: the file cannot be read, or a fault that retrying does not cure; what was committed stays.
@@ -67,7 +75,7 @@ async def replay(
     if posts is not None:
         await ingest_file(log, config, posts, rank_time_s, bar=bar)
     spans = await log.span(config.topic)
-    topology = build(config, len(spans), replay=True)
+    topology = build(config, len(spans), replay=True, model=model)
     await log.ensure(topology.topics)
     await _as_before(log, topology)
     rows = FinalRows()

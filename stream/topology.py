@@ -85,11 +85,13 @@ def build(
     observe: Callable[[EngineSpec], Observer] | None = None,
     replay: bool = False,
     beside: Topology | None = None,
+    model: TextModel | None = None,
 ) -> Topology:
     """Build the topology of `config` for an input topic of `partitions`.
 
     `observe`: given the engine's spec, makes what sees every scored batch (the page's list of posts).
     `beside`: a topology of the same process whose model is shared; None = that of the settings is loaded.
+    `model`: scored with instead of that of the settings; None = those decide.
     `replay`: the input is a file of the past: ids are remembered for as long as it lasts, not for `time.dedupe`.
 
     Raises:
@@ -100,7 +102,8 @@ def build(
     manifest = weights_of(config)
     if manifest is not None:
         license_weights(manifest, config)
-    model = load_text_model(config.engine.name, threads=config.engine.threads) if beside is None else beside.model
+    if model is None:
+        model = load_text_model(config.engine.name, threads=config.engine.threads) if beside is None else beside.model
     domain = build_domain(config.domain, model.spec)
     stub = model.spec.name == STUB
     score = Score(model, domain.tasks, 0 if stub else 20_000, None if beside is None else beside.score)

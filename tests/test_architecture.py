@@ -13,8 +13,8 @@ FLOORS = {"engines": set(), "operators": {"engines"}, "stream": {"engines", "ope
 GROUND = {
     "engines": set(
         """
-        artefacts base buckets device driver encoder_weights errors features plan_cache probability tasks token_rows
-        wordpieces
+        artefacts base buckets device driver encoder_weights errors features plan_cache precisions probability tasks
+        token_rows wordpieces
         """.split()
     ),
     "operators": set(
@@ -38,7 +38,7 @@ GROUND = {
 ROOF = {
     "engines": set(
         """
-        derive evaluate load
+        derive evaluate gate load
         """.split()
     ),
     "operators": set(
@@ -48,9 +48,10 @@ ROOF = {
     ),
     "stream": set(
         """
-        agents alerting archive_open cli commands connect contributing delivering exporting file_archive following
-        ingest live looking_back notebook registry_open replaying results runner scoring serve signals_app
-        signals_serve sinking standing topology web web_archive windowing worker
+        agents alerting archive_open cli commands connect contributing delivering exporting file_archive
+        following ingest live looking_back notebook precision_build precision_gate registry_open replaying
+        results runner scoring serve signal_gate signals_app signals_serve sinking standing topology web
+        web_archive windowing worker
         """.split()
     ),
 }
@@ -67,7 +68,7 @@ DOORS = {
     "psycopg": {"stream/postgres.py", "stream/postgres_archive.py"},
     "faust": {"stream/agents.py", "stream/signals_app.py"},
     "fastavro": {"operators/codec.py", "operators/schema.py", "operators/evolution.py"},
-    "onnxruntime": {"engines/onnx.py", "engines/training/"},
+    "onnxruntime": {"engines/derive/", "engines/onnx.py", "engines/training/"},
     "onnx": {"engines/derive/", "engines/encoder_weights.py", "engines/training/"},
     "tensorrt": {"engines/tensorrt.py", "engines/tensorrt_build.py"},
     "tokenizers": {"engines/wordpieces.py"},

@@ -69,7 +69,7 @@ def load_all(root: Path, tasks: Sequence[TaskSpec] = TASKS) -> list[TaskData]:
     A set without a dev split gives one text in ten (by crc32 of the normalised text) as dev; those texts train nothing
     in the other sets either.
     """
-    splits = {t.task: _split(root / t.data_set) for t in tasks}
+    splits = {t.task: split_rows(root / t.data_set) for t in tasks}
     carved = {normalise(str(r["text"])) for _, dev, _ in splits.values() for r in dev} - {""}
     held = held_texts(root) | carved
     out = []
@@ -81,7 +81,8 @@ def load_all(root: Path, tasks: Sequence[TaskSpec] = TASKS) -> list[TaskData]:
     return out
 
 
-def _split(folder: Path) -> tuple[list[dict[str, object]], list[dict[str, object]], list[dict[str, object]]]:
+def split_rows(folder: Path) -> tuple[list[dict[str, object]], list[dict[str, object]], list[dict[str, object]]]:
+    """(train, dev, public test half) of one data set; see `load_all` for a set without a dev split."""
     train = list(read_rows(folder / "train.jsonl.gz"))
     test = list(read_rows(folder / "test_public.jsonl.gz"))
     if (folder / "dev.jsonl.gz").exists():

@@ -12,9 +12,10 @@ import msgspec
 
 from engines.artefacts import Manifest, read_manifest, read_packed
 from engines.load import ALIASES, list_models
+from stream.commands import models_build
 from stream.errors import UsageError
 
-MEMBERS: tuple[ModuleType, ...] = ()
+MEMBERS: tuple[ModuleType, ...] = (models_build,)
 PRECISION = {"numpy": "int8 table, int16 layers", "onnx-cpu": "int8 products, float32 between"}
 
 

@@ -1,4 +1,4 @@
-"""What `engines.base.Engine` promises, asked of every engine; of TensorRT's on a card in numpy."""
+"""What `engines.base.Engine` promises, asked of every engine and precision; of TensorRT's on a card in numpy."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import pytest
 from engines.base import TensorBatch, TextModel
 from engines.errors import EngineLost, ShapeMismatch
 from engines.load import load_text_model
+from engines.precisions import PRECISIONS
 from engines.probability import probabilities
-from tests.engines import fake_card, tiny
+from tests.engines import fake_card, precise, tiny
 
 MODELS = {
     "stub": load_text_model("stub"),
     "hashed": load_text_model("hashed"),
     "onnx": tiny.model(),
+    **{f"onnx {precision}": precise.model(precision) for precision in PRECISIONS},
     "tensorrt": fake_card.tensorrt_model(),
 }
 TEXTS = ["we need water now", "", "so happy 😀😀", "stocks fall https://x.y @ann", "not good!!! " * 40, "\ud800", "a"]

@@ -44,7 +44,7 @@ class InputConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class EngineConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """name: `auto`, a model of `affect models list`, or `stub` (crc32 of the text: the stream alone is measured).
+    """name: `auto`, a model of `affect models list` (or NAME:PRECISION), or `stub` (crc32 of the text: the stream alone is measured).
 
     threads: inside one run of an encoder (`text-affect`): more of them buy latency, not texts per core.
     """

@@ -61,7 +61,8 @@ def build_codec(registry: RegistryConfig | None = None) -> Codec:
 
 def weights_of(config: Config) -> Manifest | None:
     """The manifest of the text model the settings name; None where there are no weights, or no such model."""
-    asked = AUTO if config.engine.name == "auto" else ALIASES.get(config.engine.name, config.engine.name)
+    name = config.engine.name.partition(":")[0]  # text-affect:fp16 has the licences of text-affect
+    asked = AUTO if name == "auto" else ALIASES.get(name, name)
     return read_manifest(asked) if asked in names() else None
 
 

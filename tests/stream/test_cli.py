@@ -17,7 +17,7 @@ from stream.config import DOMAINS, INPUT_TOPICS
 VERBS = (
     ("demo",), ("run",), ("replay",), ("send",), ("score",), ("eval",), ("models",), ("signals",), ("signals", "tail"),
     ("signals", "explain"), ("topics",), ("topics", "print"), ("topics", "apply"), ("doctor",),
-    ("models", "list"), ("models", "show"), ("engine",), ("engine", "bench"),
+    ("models", "list"), ("models", "show"), ("models", "build"), ("engine",), ("engine", "bench"), ("engine", "verify"),
 )  # fmt: skip
 T = 1_790_000_040_000
 

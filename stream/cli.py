@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from engines.errors import AffectError
-from stream.commands import doctor, engine, letters, models, policy, research, run, signals, sink, topics, zoo
+from stream.commands import dashboards, doctor, engine, letters, models, policy, research, run, signals, sink, topics, zoo
 
 EPILOG = """examples:
   affect demo                                            watch trained models turn a scenario into moving signals
@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"affect {version('affectstream')}")
     parser.add_argument("--verbose", action="store_true", help="log what the engine does to stderr")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
-    for group in (run, models, zoo, engine, signals, letters, research, sink, topics, policy, doctor):
+    for group in (run, models, zoo, engine, signals, letters, research, sink, topics, dashboards, policy, doctor):
         group.add(verbs)
     return parser
 

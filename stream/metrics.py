@@ -3,8 +3,8 @@
 Names are `affect_<thing>_<unit>`, labels come from short fixed lists. What the status holds is exported straight from
 the newest `OpsStatus`, so one scrape never shows half a commit and the conservation sum holds on it.
 
-    affect_records_in_total                    counter    records read
-    affect_records_total{outcome}              counter    applied, duplicate, late, rejected
+    affect_records_in_total                    counter    records read, of the whole topic; absent before the first
+    affect_records_total{outcome}              counter    applied, duplicate, late, rejected; the same
     affect_in_flight_records                   gauge      read, fate not yet committed
     affect_in_flight_bytes                     gauge      read, not yet folded; bounded by run.in_flight_mib
     affect_partitions_paused                   gauge      waiting for room below that bound
@@ -50,10 +50,16 @@ class _StatusCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         parts = list(self.statuses.values()) or [OpsStatus()]
         s = together(parts)
-        yield CounterMetricFamily("affect_records_in", "Records read.", value=s.consumed)
+        # They count the topic, not the process. A new process tells 0 until it has asked the log: told on, that would
+        # be a counter that fell to 0 and then rose by all there ever was, and rate() would take it for a flood.
+        known = s.consumed > 0
+        records = CounterMetricFamily("affect_records_in", "Records read.", labels=[])
         outcomes = CounterMetricFamily("affect_records", "Records by what became of them.", labels=["outcome"])
-        for outcome in ("applied", "duplicate", "late", "rejected"):
-            outcomes.add_metric([outcome], getattr(s, outcome))
+        if known:
+            records.add_metric([], s.consumed)
+            for outcome in ("applied", "duplicate", "late", "rejected"):
+                outcomes.add_metric([outcome], getattr(s, outcome))
+        yield records
         yield outcomes
         yield CounterMetricFamily("affect_signal_rows", "Signal rows written.", value=s.rows)
         yield GaugeMetricFamily("affect_in_flight_records", "Records read, fate not yet committed.", value=s.in_flight)

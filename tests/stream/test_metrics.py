@@ -39,6 +39,15 @@ def test_no_watermark_is_absent_not_zero() -> None:
     assert ("affect_watermark_delay_seconds", ()) not in scraped(Metrics())
 
 
+def test_a_process_that_has_not_asked_the_log_yet_tells_no_counts_of_the_topic() -> None:
+    """A 0 that jumps to all there ever was would be a flood to rate()."""
+    metrics = Metrics()
+    metrics.status(OpsStatus(domain="market"))
+    assert not [name for name, _ in scraped(metrics) if name.startswith("affect_records")]
+    metrics.status(STATUS)
+    assert scraped(metrics)[("affect_records_in_total", ())] == 100
+
+
 def test_timers_count_and_add_up() -> None:
     metrics = Metrics(process=False)
     metrics.commit(0.004)

@@ -6,6 +6,7 @@ ARGS   ?=
 # Tests that start processes of their own: one at a time. The others run two by two.
 ALONE  := broker or browser or faults or postgres
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
+LOCK   := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .PHONY: demo test check bench train encoder kafka lock clean help
 
@@ -48,10 +49,9 @@ encoder: .venv-train/.done ## rebuild text-affect: hours on a CPU; the same comm
 
 lock: $(VENV)/bin/python ## resolve pyproject.toml anew into locks/ (versions and hashes)
 	@$(PIP) install -q uv
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	  --no-emit-find-links --output-file locks/run.txt pyproject.toml locks/build.in
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	  --no-emit-find-links --extra av --extra dev --extra endpoint --extra export --extra faust --extra grafana --extra import --extra kafka --extra market --extra notebook --extra onnx --extra postgres --extra remote --constraint locks/run.txt --output-file locks/dev.txt pyproject.toml locks/build.in
+	@$(LOCK) --output-file locks/run.txt pyproject.toml locks/build.in
+	@$(LOCK) --extra av --extra dev --extra endpoint --extra export --extra faust --extra grafana --extra import --extra kafka --extra market --extra notebook --extra onnx --extra postgres --extra remote --constraint locks/run.txt --output-file locks/dev.txt pyproject.toml locks/build.in
+	@$(LOCK) --extra export --extra faust --extra grafana --extra kafka --extra onnx --extra postgres --extra remote --constraint locks/dev.txt --output-file locks/image.txt pyproject.toml locks/build.in
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("affectstream needs Python 3.11 or newer, got %d.%d; set PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'

@@ -11,7 +11,20 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from engines.errors import AffectError
-from stream.commands import dashboards, doctor, engine, letters, models, policy, research, run, signals, sink, topics, zoo
+from stream.commands import (
+    dashboards,
+    doctor,
+    engine,
+    letters,
+    models,
+    policy,
+    research,
+    run,
+    signals,
+    sink,
+    topics,
+    zoo,
+)
 
 EPILOG = """examples:
   affect demo                                            watch trained models turn a scenario into moving signals

@@ -26,12 +26,13 @@ GROUND = {
     ),
     "stream": set(
         """
-        alert_cards alert_desk answers api_description archive_base assets audit base batches config contribution
-        crisis_phrases errors export_base feed group_lock groups history in_flight kafka_members kafka_offsets
-        kafka_reader kafka_state kafka_topics kafka_wire kafka_writer matrix metrics moments newest_rows ops_status
-        permits phrases registry_base research row_columns same_file sessions signal_duties sink_base sqlite_errors
-        sqlite_schema system_clock topic_rules topics urgency wakeups web_ask web_crisis web_explain web_feed
-        web_guard web_read whole_file wordings
+        alert_cards alert_desk answers api_description archive_base assets audit base batches config
+        contribution crisis_phrases dashboard_target errors export_base feed group_lock groups history
+        in_flight kafka_members kafka_offsets kafka_reader kafka_state kafka_topics kafka_wire kafka_writer
+        matrix metrics moments newest_rows ops_status panels permits phrases registry_base research
+        row_columns same_file sessions signal_duties sink_base sqlite_errors sqlite_schema system_clock
+        topic_rules topics urgency wakeups web_ask web_crisis web_explain web_feed web_guard web_read
+        whole_file wordings
         """.split()
     ),
 }
@@ -66,6 +67,7 @@ DOORS = {
     },
     "prometheus_client": {"stream/metrics.py"},
     "psycopg": {"stream/postgres.py", "stream/postgres_archive.py"},
+    "grafana_api": {"stream/grafana.py"},
     "faust": {"stream/agents.py", "stream/signals_app.py"},
     "fastavro": {"operators/codec.py", "operators/schema.py", "operators/evolution.py"},
     "onnxruntime": {"engines/derive/", "engines/onnx.py", "engines/training/"},

@@ -136,8 +136,8 @@ def test_the_provisioned_data_sources_are_those_the_panels_name() -> None:
 def engine(tmp_path: Path) -> Iterator[str]:
     """`affect run` on the stub engine, asking for a token; its address."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("AFFECT_")} | {
-        "AFFECT_ENGINE__NAME": "stub", "AFFECT_LOG__URL": f"sqlite:///{tmp_path}/log.db", "AFFECT_WEB__PORT": "0",
-        "AFFECT_WEB__TOKEN_ENV": "TOKEN", "TOKEN": TOKEN,
+        "AFFECT_ENGINE__NAME": "stub", "AFFECT_LOG__URL": f"sqlite:///{tmp_path}/affect-market.db",
+        "AFFECT_WEB__PORT": "0", "AFFECT_WEB__TOKEN_ENV": "TOKEN", "TOKEN": TOKEN,
     }  # fmt: skip
     words = [sys.executable, "-W", "error", "-m", "stream.cli", "run", "-c", str(ROOT / "deploy/config/market.toml")]
     with subprocess.Popen(words, cwd=tmp_path, env=env | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as life:
@@ -162,7 +162,9 @@ def test_a_real_prometheus_reads_it_all(engine: str, tmp_path: Path) -> None:
                 json.dumps({"id": f"{turn}-{k}", "text": f"$AAPL {turn} {k}", "author": f"u{k}"}) for k in range(95)
             ]
             posts.write_text("\n".join([*lines, *["not a post"] * 5]) + "\n")
-            assert main(["send", str(posts), "--domain", "market", "--log", f"sqlite:///{tmp_path}/log.db"]) == 0
+            assert (
+                main(["send", str(posts), "--domain", "market", "--log", f"sqlite:///{tmp_path}/affect-market.db"]) == 0
+            )
             wait_for(partial(_total, server, 100 * (turn + 1)), partial(server.get, "targets"))
         missing = dict(QUERIES)
 
@@ -180,8 +182,19 @@ def test_a_real_prometheus_reads_it_all(engine: str, tmp_path: Path) -> None:
         assert server.ask("affect:conservation:difference")[0]["value"][1] == "0"
         wait_for(lambda: server.ask("ALERTS") or None, lambda: server.get("alerts"))
         assert {a["metric"]["alertname"] for a in server.ask("ALERTS")} == {"AffectUnusablePosts"}
+        backed_up(tmp_path)
     finally:
         server.stop()
+
+
+def backed_up(folder: Path) -> None:
+    """The runbook's copy of the log, taken while the engine runs."""
+    found = re.search(r"<!-- runnable: backup -->\n```sh\n(.*?)```", (ROOT / "deploy/README.md").read_text(), re.DOTALL)
+    assert found is not None
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    told = subprocess.run(["bash", "-euc", found[1]], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    assert told.returncode == 0, told.stderr
+    assert "market." in told.stdout
 
 
 def _total(server: Prometheus, wanted: int) -> bool | None:

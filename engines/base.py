@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -103,25 +104,56 @@ class Engine(Protocol):
         ...
 
 
+class Recipe(msgspec.Struct, frozen=True):
+    """How texts become an engine's tensors, as data: what another process needs to make the same ones.
+
+    Attributes:
+        kind: `checksum` (the stub), `buckets` (the hashed bag) or `pieces` (word pieces).
+        bits: of a bucket's number. max_tokens: longest row of pieces. vocabulary: the pieces, in order.
+    """
+
+    kind: str
+    bits: int = 0
+    max_tokens: int = 0
+    vocabulary: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal recipes: 16 hex digits."""
+        return hashlib.sha256(msgspec.msgpack.encode(self)).hexdigest()[:16]
+
+
 @dataclass(frozen=True, slots=True)
 class TextModel:
     """A loaded text model: the featuriser and the engine that belong together.
 
-    `featurize(texts)` is pure: strings in, tensors out, any number of rows.
+    `featurize(texts)` is pure: strings in, tensors out, any number of rows. `recipe` says the same as data; None = the
+    model cannot be served to other processes. `elsewhere`: the engine is another process's, and `infer` may wait.
     """
 
     featurize: Callable[[Sequence[str]], TensorBatch]
     engine: Engine
     reason: str = ""
+    recipe: Recipe | None = None
+    elsewhere: bool = False
 
     @property
     def spec(self) -> EngineSpec:
         return self.engine.spec
 
     def logits(self, texts: Sequence[str]) -> ScoreBatch:
-        """Featurise and infer in one go, at most `spec.max_batch_size` rows at a time."""
-        step = self.spec.max_batch_size
-        parts = [self.engine.infer(self.featurize(texts[k : k + step])) for k in range(0, len(texts), step)]
+        """Featurise and infer in one go, at most `spec.max_batch_size` rows at a time.
+
+        All rows are scored by one version of the model, which `spec` is afterwards: where a server has changed to
+        another one in between, they are all scored again.
+        """
+        while True:
+            step, versions, parts = self.spec.max_batch_size, set(), []
+            for k in range(0, len(texts), step):
+                parts.append(self.engine.infer(self.featurize(texts[k : k + step])))
+                versions.add(self.spec.model_id)
+            if len(versions) < 2:
+                break
         if len(parts) == 1:
             return parts[0]
         tasks = [h.task for h in self.spec.heads]

@@ -7,6 +7,7 @@
         ShapeMismatch              a tensor does not fit the engine's spec
         PrecisionRefused           a derived file that the gate refused, or never saw
         EngineLost                 the backend is gone; retriable after a new load
+          EngineAway               an engine server does not answer; retriable as it is
         MissingExtra               an optional dependency is not installed; names the extra
       operators.errors.OperatorError ...
       stream.errors.StreamError ...
@@ -53,6 +54,11 @@ class EngineLost(EngineError):
     """The backend died or stopped answering. Retriable after a new load."""
 
     retriable = True
+
+
+class EngineAway(EngineLost):
+    """An engine server cannot be reached, is hung, or answers nothing that can be used. The same call may be made again
+    at any time: it connects anew by itself, and scores are the same whoever asks twice."""
 
 
 class MissingExtra(EngineError):

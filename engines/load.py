@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ import msgspec
 
 from engines import features, stub
 from engines.artefacts import ZOO, Manifest, names, read_manifest, read_packed, read_weights
-from engines.base import TextModel
+from engines.base import Recipe, TensorBatch, TextModel
 from engines.errors import ManifestInvalid, UnknownModel
 from engines.hashed import HashedEngine
 from engines.onnx import OnnxEngine
@@ -28,12 +29,15 @@ ALIASES: Final = {"hashed": "hashed-bag"}
 AUTO: Final = "hashed-bag"
 """What `auto` takes: the model that keeps up with a stream on one core. A better, slower one is asked for by name."""
 
+REMOTE: Final = "remote:"
+"""What the name of a model begins with that another process serves: `remote:tcp://HOST:PORT`, `remote:ipc://PATH`."""
+
 BETTER: Final = "text-affect"
 NEEDS: Final = ("onnxruntime", "tokenizers")
 
 
 def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1) -> TextModel:
-    """Load a text model: `hashed` (or its folder name), `text-affect`, `stub`, or `auto`.
+    """Load a text model: `hashed` (or its folder name), `text-affect`, `stub`, `auto`, or `remote:ADDRESS`.
 
     `NAME:PRECISION`, as `text-affect:fp32`, is a file that `affect models build` derived and the gate passed.
 
@@ -49,7 +53,9 @@ def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1) -> Te
         MissingExtra: the model needs a package that is not installed.
     """
     if name == "stub":
-        return TextModel(stub.featurize, stub.StubEngine())
+        return TextModel(stub.featurize, stub.StubEngine(), recipe=Recipe("checksum"))
+    if name.startswith(REMOTE):
+        return load_remote(name.removeprefix(REMOTE))
     reason = ""
     name, _, precision = name.partition(":")
     if name == "auto":
@@ -72,6 +78,34 @@ def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1) -> Te
     )
 
 
+def load_remote(address: str, keys: Path | None = None, deadline_s: float = 30.0) -> TextModel:
+    """The model that an engine server has at `address`, with what makes its tensors here.
+
+    Raises:
+        EngineAway: nobody answers there. MissingExtra, ManifestInvalid: no pyzmq; no address, or no keys.
+    """
+    # pyzmq comes with an extra, and its import takes as long as all of ours.
+    from engines.remote import RemoteEngine
+
+    engine = RemoteEngine(address, featurizer, keys, deadline_s)
+    return TextModel(engine.featurize, engine, f"served at {address}", elsewhere=True)
+
+
+def featurizer(recipe: Recipe) -> Callable[[Sequence[str]], TensorBatch]:
+    """What makes tensors of texts as `recipe` says.
+
+    Raises:
+        ManifestInvalid: a kind that is not known here. MissingExtra: it needs a package that is not installed.
+    """
+    if recipe.kind == "checksum":
+        return stub.featurize
+    if recipe.kind == "buckets" and 1 <= recipe.bits <= 24:
+        return partial(features.featurize, bits=recipe.bits)
+    if recipe.kind == "pieces":
+        return WordPieces(recipe.vocabulary, recipe.max_tokens).featurize
+    raise ManifestInvalid(f"recipe {recipe.kind!r} is not known here; run the same release at both ends")
+
+
 def list_models(zoo: Path = ZOO) -> list[Manifest]:
     """The manifests of every model in the zoo, by name.
 
@@ -87,7 +121,8 @@ def _hashed(manifest: Manifest, zoo: Path, reason: str) -> TextModel:
         raise ManifestInvalid(
             f"model {manifest.name!r}: settings.bits expected {engine.bits}, got {manifest.settings.get('bits')}"
         )
-    return TextModel(partial(features.featurize, bits=engine.bits), engine, reason)
+    recipe = Recipe("buckets", bits=engine.bits)
+    return TextModel(featurizer(recipe), engine, reason, recipe)
 
 
 def encoder(manifest: Manifest, packed: bytes, threads: int = 1, precision: str = "") -> TextModel:
@@ -103,8 +138,8 @@ def encoder(manifest: Manifest, packed: bytes, threads: int = 1, precision: str 
         version = hashlib.sha256(packed).hexdigest()[:8]
         spec = msgspec.structs.replace(spec, name=f"{manifest.name}:{precision}", version=version)
     engine = OnnxEngine(spec, packed, threads)
-    pieces = WordPieces(engine.vocabulary, manifest.settings.get("max_tokens", 0))
-    return TextModel(pieces.featurize, engine)
+    recipe = Recipe("pieces", max_tokens=manifest.settings.get("max_tokens", 0), vocabulary=tuple(engine.vocabulary))
+    return TextModel(featurizer(recipe), engine, recipe=recipe)
 
 
 def _refusals(zoo: Path) -> str:

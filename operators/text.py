@@ -25,7 +25,10 @@ class Score:
 
     A text seen before (a repost) takes the score it had: scores depend on the text alone, so this changes no value.
     Inference runs in a worker thread, but for what takes less than a blink: the event loop goes on moving bytes, and
-    heartbeats go out, however slow the model is.
+    heartbeats go out, however slow the model is. An engine of another process is always waited for in a thread.
+
+    Raises nothing of its own; an engine's errors pass through, and then nothing has changed: `process` may be called
+    again with the same batch.
 
     Args:
         model: the loaded model; used by one thread at a time.
@@ -84,7 +87,7 @@ class Score:
 
     async def _run(self, texts: list[str]) -> I32:
         await self._lock.acquire()
-        if len(texts) * self._text_s <= INLINE_S:
+        if not self._model.elsewhere and len(texts) * self._text_s <= INLINE_S:
             try:
                 return self._infer(texts)
             finally:

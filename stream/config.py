@@ -44,13 +44,19 @@ class InputConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class EngineConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """name: `auto`, a model of `affect models list` (or NAME:PRECISION), or `stub` (crc32 of the text: the stream alone is measured).
+    """name: `auto`, a model of `affect models list` (or NAME:PRECISION), `remote` (what the engine server at `address`
+    has), or `stub` (crc32 of the text: the stream alone is measured).
 
     threads: inside one run of an encoder (`text-affect`): more of them buy latency, not texts per core.
+    address: of the engine server. keys: folder of the keys it asks for, "" = none. deadline: longest wait for an answer
+    while it shows signs of life.
     """
 
     name: str = "auto"
     threads: int = 1
+    address: str = ""
+    keys: str = ""
+    deadline: str = "30s"
 
 
 class WindowConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -216,6 +222,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 raise UsageError(f"{name}: expected a whole number from 1 to 1000000, got {value}")
         if not 1 <= self.engine.threads <= 256:
             raise UsageError(f"engine.threads: expected a whole number from 1 to 256, got {self.engine.threads}")
+        if self.engine.name == "remote" and not self.engine.address:
+            raise UsageError("engine.address: expected that of an engine server, for engine.name is 'remote'; got none")
         if not 0 <= self.alerts.posts <= 50:
             raise UsageError(f"alerts.posts: expected a whole number from 0 to 50, got {self.alerts.posts}")
         if not self.windows.sizes:
@@ -244,6 +252,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             "time.dedupe": self.time.dedupe,
             "run.commit_interval": self.run.commit_interval,
             "registry.timeout": self.registry.timeout,
+            "engine.deadline": self.engine.deadline,
             **{name: span for name, span in may_be_none.items() if span != "0s"},
         }
         for name, span in spans.items():

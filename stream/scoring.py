@@ -7,14 +7,14 @@ A pure fold over the partition's log: what it has done is a function of the offs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
 from operators.arrivals import Arrival
-from operators.base import Operator
+from operators.base import Emit, Operator
 from operators.cell_messages import block_message, progress_message
 from operators.cells import PaneBlock, Progress
 from operators.clock import BEGINNING, EventClock, Lateness
@@ -28,6 +28,13 @@ from stream.errors import StreamError
 from stream.topics import DEAD_LETTER, LATE, PANES
 
 Observer = Callable[[PostBatch], None]
+Insist = Callable[[Operator, PostBatch], Awaitable[Emit]]
+"""How a step of the chain is taken: `operator.process(batch)`, perhaps again and again until it can be done."""
+
+
+async def simply(operator: Operator, batch: PostBatch) -> Emit:
+    """The step, once."""
+    return await operator.process(batch)
 
 
 class Counts(msgspec.Struct):
@@ -70,11 +77,12 @@ class PartitionScorer:
     """Scores one source partition. Not shared between tasks.
 
     `process` only changes memory; `unit` says what to commit since the last `unit`. A unit that could not be committed
-    must be committed again, unchanged, before the next is asked for.
+    must be committed again, unchanged, before the next is asked for. `insist` takes each step of the chain.
     """
 
-    def __init__(self, parts: Parts, partition: int) -> None:
+    def __init__(self, parts: Parts, partition: int, insist: Insist = simply) -> None:
         self._parts = parts
+        self._insist = insist
         self.partition = partition
         self.counts = Counts()
         self.dead_reasons: dict[str, int] = {}
@@ -118,7 +126,7 @@ class PartitionScorer:
         emit = await self._dedupe.process(batch)
         batch = emit.batch
         for operator in parts.chain:
-            batch = (await operator.process(batch)).batch
+            batch = (await self._insist(operator, batch)).batch
         if len(batch):
             self._panes.fold(batch, parts.domain.channels(batch), marks[np.searchsorted(offsets, batch.offsets)])
             if parts.observe is not None:

@@ -185,7 +185,7 @@ def _archive(config: Config, log: Log) -> Archive:
 
 
 async def _prepare(configs: Sequence[Config], log: Log, feed: Feed) -> list[Topology]:
-    """The runs, built, on one model; a log that is away is waited for."""
+    """The runs, built, on one model; a log or an engine server that is away is waited for."""
     pulse = Pulse()
     known = {t.name: t.partitions for t in await steadily(log.topics, pulse, f"open {configs[0].log.url}")}
     built: list[Topology] = []
@@ -193,7 +193,8 @@ async def _prepare(configs: Sequence[Config], log: Log, feed: Feed) -> list[Topo
         partitions = known.get(config.topic, config.input.partitions)
         observe = partial(spotlight_into, feed, config.domain)
         beside = built[0] if built else None
-        built.append(await asyncio.to_thread(build, config, partitions, observe, False, beside))
+        make = partial(asyncio.to_thread, build, config, partitions, observe, False, beside)
+        built.append(await steadily(make, pulse, f"load engine {config.engine.name}"))
     return built
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from engines.artefacts import Manifest, names, read_manifest
 from engines.base import EngineSpec, TextModel
-from engines.load import ALIASES, AUTO, load_text_model
+from engines.load import ALIASES, AUTO, load_remote, load_text_model
 from operators.arrivals import Arrival
 from operators.base import Operator
 from operators.codec import Codec
@@ -26,7 +27,7 @@ from operators.social import social
 from operators.text import Score
 from operators.window import parse_span
 from stream.base import TopicSpec
-from stream.config import Config, RegistryConfig
+from stream.config import Config, EngineConfig, RegistryConfig
 from stream.permits import license_weights, permit
 from stream.scoring import Observer, Parts
 from stream.topics import engine_topics
@@ -66,6 +67,18 @@ def weights_of(config: Config) -> Manifest | None:
     return read_manifest(asked) if asked in names() else None
 
 
+def load_engine(engine: EngineConfig) -> TextModel:
+    """The model that the settings name.
+
+    Raises:
+        UnknownModel, ManifestInvalid, MissingExtra: it cannot be loaded. EngineAway: its server does not answer (yet).
+    """
+    if engine.name == "remote":
+        keys = Path(engine.keys) if engine.keys else None
+        return load_remote(engine.address, keys, parse_span(engine.deadline) / 1000)
+    return load_text_model(engine.name, threads=engine.threads)
+
+
 @dataclass(frozen=True, slots=True)
 class Topology:
     """A run, built. `score`: the operator that calls the model, for its timings. `shed`: what chooses posts
@@ -96,7 +109,7 @@ def build(
     `replay`: the input is a file of the past: ids are remembered for as long as it lasts, not for `time.dedupe`.
 
     Raises:
-        UnknownModel, ManifestInvalid, ConfigInvalid: what was asked for cannot run.
+        UnknownModel, ManifestInvalid, ConfigInvalid: what was asked for cannot run. EngineAway: not yet.
         PolicyRefused: the law or a licence forbids what the settings declare.
     """
     permit(config)
@@ -104,7 +117,9 @@ def build(
     if manifest is not None:
         license_weights(manifest, config)
     if model is None:
-        model = load_text_model(config.engine.name, threads=config.engine.threads) if beside is None else beside.model
+        model = load_engine(config.engine) if beside is None else beside.model
+    if model.elsewhere and model.spec.name in names():
+        license_weights(read_manifest(model.spec.name), config)
     domain = build_domain(config.domain, model.spec)
     stub = model.spec.name == STUB
     score = Score(model, domain.tasks, 0 if stub else 20_000, None if beside is None else beside.score)

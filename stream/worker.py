@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from operators.base import Clock
+from engines.errors import EngineAway
+from operators.base import Clock, Emit, Operator
 from operators.cell_messages import read_message
 from operators.cells import PaneBlock
-from operators.records import SignalRow
+from operators.records import PostBatch, SignalRow
 from stream.base import CommitUnit, Log, Member, Record
 from stream.errors import Fenced, LogError
 from stream.in_flight import FIRST_GUESS, InFlight
@@ -76,7 +77,8 @@ class Pace:
 
 
 async def steadily(act: Callable[[], Awaitable[T]], pulse: Pulse, what: str) -> T:
-    """Call `act` until it raises no retriable LogError; one log line when trouble starts and one when it ends.
+    """Call `act` until the log and the engine server it needs are there; one log line when trouble starts and one when
+    it ends.
 
     Where several loops are in trouble, the first to get into it and the last to get out are heard (`--verbose`: all).
     """
@@ -85,7 +87,7 @@ async def steadily(act: Callable[[], Awaitable[T]], pulse: Pulse, what: str) -> 
         while True:
             try:
                 result = await act()
-            except LogError as error:
+            except (LogError, EngineAway) as error:
                 if not error.retriable:
                     raise
                 if attempt == 0:
@@ -184,7 +186,8 @@ class ScoreWorker:
         """Start the partitions' tasks. Not waited for: a restore may take as long as the log is away."""
         self._generation = generation
         for partition in partitions:
-            scorer = self.scorers[partition] = PartitionScorer(self._parts, partition)
+            insist = partial(self._insist, partition)
+            scorer = self.scorers[partition] = PartitionScorer(self._parts, partition, insist)
             self._stop[partition] = asyncio.Event()
             task = asyncio.create_task(self._loop(scorer), name=f"score-{partition}")
             task.add_done_callback(self._pulse.watch)
@@ -214,6 +217,12 @@ class ScoreWorker:
         blocks = await steadily(sent, self._pulse, what) if state else []
         # Millions of ids take seconds, and heartbeats go out meanwhile.
         return await asyncio.to_thread(scorer.restore, state, blocks)
+
+    async def _insist(self, partition: int, operator: Operator, batch: PostBatch) -> Emit:
+        """One step of the chain. While an engine server is away the partition holds here: it is still ours, its
+        heartbeats go out, and nothing is read beyond what is in hand."""
+        what = f"score {self._parts.topic}[{partition}]"
+        return await steadily(partial(operator.process, batch), self._pulse, what)
 
     async def _loop(self, scorer: PartitionScorer) -> None:
         self._in_flight.entered()

@@ -13,8 +13,8 @@ FLOORS = {"engines": set(), "operators": {"engines"}, "stream": {"engines", "ope
 GROUND = {
     "engines": set(
         """
-        artefacts base buckets device driver encoder_weights errors features plan_cache precisions probability tasks
-        token_rows wordpieces
+        artefacts base batching buckets desk device driver encoder_weights errors features orders plan_cache precisions
+        probability shelf tasks token_rows wire wordpieces
         """.split()
     ),
     "operators": set(
@@ -39,7 +39,7 @@ GROUND = {
 ROOF = {
     "engines": set(
         """
-        derive evaluate gate load
+        derive evaluate gate load serve
         """.split()
     ),
     "operators": set(
@@ -82,6 +82,7 @@ DOORS = {
     "torch": {"engines/torch_cuda.py", "engines/training/"},
     "pyarrow": {"stream/export_parquet.py"},
     "pandas": {"stream/notebook.py"},
+    "zmq": {"engines/remote.py", "engines/serve_front.py"},
     "uplot": {"stream/assets.py"},
 }  # fmt: skip
 GRAB_BAGS = {"utils", "util", "common", "misc", "helpers"}

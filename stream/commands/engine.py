@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 
-from stream.commands import engine_bench, engine_verify
+from stream.commands import engine_bench, engine_serve, engine_verify
 
-MEMBERS = (engine_bench, engine_verify)
+MEMBERS = (engine_bench, engine_serve, engine_verify)
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the group."""
-    engine = verbs.add_parser("engine", help="measure and judge engines by length and precision")
+    engine = verbs.add_parser("engine", help="measure and judge engines, and serve them to other processes")
     below = engine.add_subparsers(dest="engine_verb", metavar="VERB", required=True)
     for member in MEMBERS:
         member.add(below)

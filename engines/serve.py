@@ -249,6 +249,7 @@ class Server:
             self._send(client, self._ready(with_recipe=False))
         model = self._shelf.model.spec.model_id
         if ask.model and ask.model != model:
+            self._desk.counts["asked"] += 1
             self._desk.refused("WrongModel")
             self._refuse(client, ask.number, "WrongModel", f"{ask.model} was asked for; {model} is served")
             return

@@ -27,7 +27,7 @@ try:
 except ImportError as error:
     raise MissingExtra("the engine server needs pyzmq; install it with `pip install 'affectstream[remote]'`") from error
 
-HANDSHAKE_MS: Final = 5_000
+HANDSHAKE_MS: Final = 3_000
 """A connection that has not said who it is by then is cut off."""
 HEARTBEAT_MS: Final = 10_000
 """A peer that does not answer libzmq's own pings for so long is cut off."""
@@ -61,7 +61,7 @@ class Doors:
         bind: `tcp://HOST:PORT` (port * for any free one) or `ipc://PATH`. Anything but this machine needs `keys`.
         control: the same for commands, "" = none; this machine only.
         keys: folder with `server.key_secret` and `clients/*.key`; None = no keys are asked for.
-        max_connections: beyond, the listener closes until some have gone.
+        max_connections: beyond, nobody is let in until some have gone.
     """
 
     bind: str
@@ -107,7 +107,6 @@ class Front:
         self._doors = doors
         self.counts: Counter[str] = Counter()
         self.connections = 0
-        self.accepting = True
         self._raise_file_limit()
         self._allowed = self._read_keys()
         self._context = zmq.Context()
@@ -122,9 +121,7 @@ class Front:
             self._zap = self._knock()
             self._router = self._socket(zmq.ROUTER)
             self._guard(self._router)
-            self._monitor = self._router.get_monitor_socket(
-                zmq.Event.ACCEPTED | zmq.Event.DISCONNECTED | zmq.Event.ACCEPT_FAILED
-            )
+            self._monitor = self._router.get_monitor_socket(zmq.Event.ACCEPTED | zmq.Event.DISCONNECTED)
             self._open.append(self._monitor)
             self._poller.register(self._monitor, zmq.POLLIN)
             self.address = self._bind(self._router, doors.bind, "--bind")
@@ -142,12 +139,17 @@ class Front:
             with contextlib.suppress(BlockingIOError):
                 while self._woken.recv(4_096):
                     pass
-        if self._zap is not None and self._zap in ready:
-            self._answer_knocks(self._zap)
-        if self._monitor is not None and (self._monitor in ready or not self.accepting):
+        if self._monitor is not None and self._monitor in ready:
             self._count_connections(self._monitor)
+        if self._zap in ready:
+            self._answer_knocks(self._zap)
         heard = self._take(self._commands, "command") if self._commands in ready else []
         return heard + (self._take(self._router, "client") if self._router in ready else [])
+
+    @property
+    def accepting(self) -> bool:
+        """Somebody new would be let in."""
+        return self.connections <= self._doors.max_connections
 
     def send(self, client: bytes, frames: Sequence[bytes | memoryview]) -> Literal["sent", "gone", "full"]:
         """Hand a message to a client: `gone` = there is no such client any more, `full` = it takes nothing."""
@@ -199,11 +201,11 @@ class Front:
         router.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_MS)
         router.set(zmq.BACKLOG, 128)
         router.set(zmq.IPV6, "[" in self._doors.bind)
+        router.set_string(zmq.ZAP_DOMAIN, "affect")  # who comes in is asked of us, with keys or without
         if self._doors.keys is not None:
             _, secret = _certificate(self._doors.keys / "server.key_secret")
             router.set(zmq.CURVE_SERVER, 1)
             router.set(zmq.CURVE_SECRETKEY, secret)
-            router.set_string(zmq.ZAP_DOMAIN, "affect")
 
     def _bind(self, bound: zmq.Socket[bytes], address: str, option: str) -> str:
         try:
@@ -242,10 +244,8 @@ class Front:
             return "gone"
         return "sent"
 
-    def _knock(self) -> zmq.Socket[bytes] | None:
-        """The socket at which libzmq asks whether a key may come in."""
-        if self._doors.keys is None:
-            return None
+    def _knock(self) -> zmq.Socket[bytes]:
+        """The socket at which libzmq asks whether somebody may come in."""
         zap = self._socket(zmq.REP)
         zap.bind("inproc://zeromq.zap.01")
         return zap
@@ -256,11 +256,13 @@ class Front:
                 asked = zap.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            known = len(asked) > 6 and asked[5] == b"CURVE" and asked[6] in self._allowed
+            known = self._doors.keys is None or (asked[5] == b"CURVE" and asked[6] in self._allowed)
             if not known:
                 self.counts["strangers"] += 1
-            code, text = (b"200", b"OK") if known else (b"400", b"key not known here")
-            zap.send_multipart([b"1.0", asked[1] if len(asked) > 1 else b"", code, text, b"", b""])
+            elif not self.accepting:
+                self.counts["turned_away"] += 1
+            code, text = (b"200", b"OK") if known and self.accepting else (b"400", b"not let in")
+            zap.send_multipart([b"1.0", asked[1], code, text, b"", b""])
 
     def _read_keys(self) -> frozenset[bytes]:
         """Public keys that may come in."""
@@ -274,7 +276,7 @@ class Front:
         return frozenset(z85.decode(key) for key in load_certificates(folder / "clients"))
 
     def _count_connections(self, monitor: zmq.Socket[bytes]) -> None:
-        """Keep count of connections; close the listener while there are too many, open it again when some have gone."""
+        """Keep count of connections."""
         while True:
             try:
                 event = recv_monitor_message(monitor, zmq.NOBLOCK)
@@ -283,24 +285,16 @@ class Front:
             if event["event"] == zmq.Event.ACCEPTED:
                 self.connections += 1
                 self.counts["accepted"] += 1
-            elif event["event"] == zmq.Event.DISCONNECTED:
-                self.connections = max(0, self.connections - 1)
             else:
-                self.counts["accept_failed"] += 1
-        most = self._doors.max_connections
-        if self.accepting and self.connections >= most:
-            self._router.unbind(self.address)
-            self.accepting = False
-            self.counts["closed_door"] += 1
-        elif not self.accepting and self.connections < most - most // 10:
-            with contextlib.suppress(Unusable):  # the old listener may not be gone yet: the next turn tries again
-                self._bind(self._router, self.address, "--bind")
-                self.accepting = True
+                self.connections = max(0, self.connections - 1)
 
     def _raise_file_limit(self) -> None:
-        """Room for a file a connection, as far as the machine allows."""
+        """Room for a file a connection, and for as many that do not shake hands and are soon cut off.
+
+        A crowd beyond that waits outside: the system lets no more in.
+        """
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = self._doors.max_connections + 512
+        wanted = 2 * self._doors.max_connections + 512
         if soft != resource.RLIM_INFINITY and soft < wanted:
             most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -79,6 +79,18 @@ def load_engine(engine: EngineConfig) -> TextModel:
     return load_text_model(engine.name, threads=engine.threads)
 
 
+def _licensed(config: Config, given: TextModel | None) -> TextModel:
+    """The model given, else that of the settings, if its licence allows what they declare (a served one's if it is
+    known here)."""
+    manifest = weights_of(config)
+    if manifest is not None:
+        license_weights(manifest, config)
+    model = load_engine(config.engine) if given is None else given
+    if model.elsewhere and model.spec.name in names():
+        license_weights(read_manifest(model.spec.name), config)
+    return model
+
+
 @dataclass(frozen=True, slots=True)
 class Topology:
     """A run, built. `score`: the operator that calls the model, for its timings. `shed`: what chooses posts
@@ -113,13 +125,7 @@ def build(
         PolicyRefused: the law or a licence forbids what the settings declare.
     """
     permit(config)
-    manifest = weights_of(config)
-    if manifest is not None:
-        license_weights(manifest, config)
-    if model is None:
-        model = load_engine(config.engine) if beside is None else beside.model
-    if model.elsewhere and model.spec.name in names():
-        license_weights(read_manifest(model.spec.name), config)
+    model = _licensed(config, model if beside is None else beside.model)
     domain = build_domain(config.domain, model.spec)
     stub = model.spec.name == STUB
     score = Score(model, domain.tasks, 0 if stub else 20_000, None if beside is None else beside.score)

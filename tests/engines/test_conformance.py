@@ -1,16 +1,20 @@
-"""What `engines.base.Engine` promises, asked of every engine and precision; of TensorRT's on a card in numpy."""
+"""What `engines.base.Engine` promises, asked of every engine and precision, and of a served one; of TensorRT's on a
+card in numpy."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from engines.base import TensorBatch, TextModel
 from engines.errors import EngineLost, ShapeMismatch
-from engines.load import load_text_model
+from engines.load import load_remote, load_text_model
 from engines.precisions import PRECISIONS
 from engines.probability import probabilities
-from tests.engines import fake_card, precise, tiny
+from engines.shelf import Shelf
+from tests.engines import fake_card, precise, serving, tiny
 
 MODELS = {
     "stub": load_text_model("stub"),
@@ -21,7 +25,23 @@ MODELS = {
 }
 TEXTS = ["we need water now", "", "so happy 😀😀", "stocks fall https://x.y @ann", "not good!!! " * 40, "\ud800", "a"]
 
-each = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+each = pytest.mark.parametrize("model", [*MODELS, "remote"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def remote() -> Iterator[TextModel]:
+    """The tiny encoder, in a server."""
+    with serving.serving(Shelf(lambda _: serving.tiny_model(), "tiny")) as server:
+        model = load_remote(server.address)
+        yield model
+        model.engine.close()
+
+
+@pytest.fixture
+def model(request: pytest.FixtureRequest) -> TextModel:
+    found = request.getfixturevalue("remote") if request.param == "remote" else MODELS[request.param]
+    assert isinstance(found, TextModel)
+    return found
 
 
 @each
@@ -68,9 +88,20 @@ def test_foreign_tensors_are_refused(model: TextModel) -> None:
         model.engine.infer(TensorBatch(1, {"pixels": np.zeros((1, 3))}))
 
 
+def test_a_served_model_gives_the_bytes_it_gives_in_process(remote: TextModel) -> None:
+    want = MODELS["onnx"].logits(TEXTS * 3)
+    got = remote.logits(TEXTS * 3)
+    assert {task: logits.tobytes() for task, logits in got.logits.items()} == {
+        task: logits.tobytes() for task, logits in want.logits.items()
+    }
+    assert remote.spec.heads == MODELS["onnx"].spec.heads
+    assert remote.spec.model_id == MODELS["onnx"].spec.model_id
+
+
 def test_closing_twice_is_no_error_and_a_closed_engine_is_lost() -> None:
-    for model in (load_text_model("hashed"), tiny.model(), fake_card.tensorrt_model()):
-        model.engine.close()
-        model.engine.close()
-        with pytest.raises(EngineLost, match="load it again"):
-            model.engine.infer(model.featurize(["a"]))
+    with serving.serving() as server:
+        for model in (load_text_model("hashed"), tiny.model(), fake_card.tensorrt_model(), load_remote(server.address)):
+            model.engine.close()
+            model.engine.close()
+            with pytest.raises(EngineLost, match="load it again"):
+                model.engine.infer(model.featurize(["a"]))

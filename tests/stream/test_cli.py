@@ -18,6 +18,7 @@ VERBS = (
     ("demo",), ("run",), ("replay",), ("send",), ("score",), ("eval",), ("models",), ("signals",), ("signals", "tail"),
     ("signals", "explain"), ("topics",), ("topics", "print"), ("topics", "apply"), ("doctor",),
     ("models", "list"), ("models", "show"), ("models", "build"), ("engine",), ("engine", "bench"), ("engine", "verify"),
+    ("engine", "serve"), ("engine", "swap"), ("engine", "status"), ("engine", "keys"),
 )  # fmt: skip
 T = 1_790_000_040_000
 
@@ -98,6 +99,11 @@ WRONG = {
     "list one model": ("models", "list", "hashed"),
     "engine what": ("engine",),
     "bench an unknown model": ("engine", "bench", "nothing"),
+    "serve an unknown model": ("engine", "serve", "--engine", "nothing"),
+    "serve what is served": ("engine", "serve", "--engine", "remote:tcp://127.0.0.1:1"),
+    "serve the network without keys": ("engine", "serve", "--engine", "stub", "--bind", "tcp://0.0.0.0:1"),
+    "serve no rows": ("engine", "serve", "--engine", "stub", "--max-batch", "0"),
+    "keys of nobody": ("engine", "keys", "keys", "--client", "../x"),
     "bench no texts": ("engine", "bench", "--texts", "0"),
     "tail without log": ("signals", "tail"),
     "tail of an empty log": ("signals", "tail", "--log", "memory://"),

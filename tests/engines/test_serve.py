@@ -1,0 +1,449 @@
+"""The engine server for real: many clients, another version in mid run, keys, strangers, a server that goes away."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import zmq
+
+from engines.base import ScoreBatch, TensorBatch, TextModel
+from engines.desk import Terms
+from engines.errors import EngineAway, EngineLost, ManifestInvalid, ShapeMismatch
+from engines.load import load_remote, load_text_model
+from engines.orders import Command, Outcome, Status
+from engines.remote import command, new_keys
+from engines.serve import Server
+from engines.serve_front import Doors, Unusable, is_here
+from engines.shelf import Shelf
+from engines.stub import StubEngine
+from engines.wire import MAGIC, Answer, Ask, Beat, Ready, Refusal, Tensor, described, pack, read_answer
+from tests.engines.serving import ANYWHERE, serving, until, zoo_of_two
+
+TEXTS = ["we need water", "so happy", "", "stocks fall", "not good " * 30, "a"]
+
+
+def ordered(server: Server, op: str, name: str = "") -> Outcome:
+    answer = command(server.control, msgspec.json.encode(Command(op, name)), 60.0)
+    return msgspec.json.decode(answer, type=Outcome)
+
+
+def status(server: Server) -> Status:
+    found = ordered(server, "status").status
+    assert found is not None
+    return found
+
+
+def conserved(found: Status) -> bool:
+    refused = sum(count for name, count in found.counts.items() if name.startswith("refused_"))
+    return found.counts.get("asked", 0) == found.counts.get("answered", 0) + refused + found.waiting + found.running
+
+
+class Gate(StubEngine):
+    """The stub; while `shut`, it takes its time. Notes how many rows it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = threading.Event()
+        self.open.set()
+        self.calls: list[int] = []
+        self.fail: Callable[[], None] = lambda: None
+
+    def infer(self, batch: TensorBatch) -> ScoreBatch:
+        self.calls.append(batch.rows)
+        self.fail()
+        assert self.open.wait(60)
+        return super().infer(batch)
+
+
+def gated() -> tuple[Gate, Shelf]:
+    gate = Gate()
+    plain = load_text_model("stub")
+    return gate, Shelf(lambda _: TextModel(plain.featurize, gate, recipe=plain.recipe), "stub")
+
+
+class Peer:
+    """A client that says what it likes."""
+
+    def __init__(self, address: str) -> None:
+        self._context = zmq.Context()
+        self.socket = self._context.socket(zmq.DEALER)
+        self.socket.set(zmq.LINGER, 0)
+        self.socket.connect(address)
+
+    def beside(self, address: str) -> zmq.Socket[bytes]:
+        """Another connection."""
+        other = self._context.socket(zmq.DEALER)
+        other.set(zmq.LINGER, 0)
+        other.set(zmq.RECONNECT_IVL, -1)
+        other.connect(address)
+        return other
+
+    def ask(self, number: int, rows: int = 1, deadline_ms: int = 60_000, model: str = "") -> None:
+        tensors = {"thousandths": np.arange(rows, dtype=np.int64)}
+        features = load_text_model("stub").recipe
+        assert features is not None
+        ask = Ask(number, rows, features.digest, described(tensors), deadline_ms, model)
+        self.socket.send_multipart(pack(ask, list(tensors.values())))
+
+    def hear(self, kind: type = object) -> Ready | Beat | Answer | Refusal:
+        """The next message that is of `kind`; signs of life pass by."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if self.socket.poll(1000):
+                message, _ = read_answer(self.socket.recv_multipart())
+                if isinstance(message, kind) and not (isinstance(message, Beat | Ready) and kind is object):
+                    return message
+        raise AssertionError(f"no {kind.__name__} came")
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close(0)
+        self._context.term()
+
+
+def test_what_is_queued_goes_together_and_each_gets_its_own() -> None:
+    """While one batch is scored five clients ask; theirs are one batch, and the answers are as if asked alone."""
+    gate, shelf = gated()
+    with serving(shelf) as server, ExitStack() as stack:
+        peers = [stack.enter_context(Peer(server.address)) for _ in range(6)]
+        gate.open.clear()
+        peers[0].ask(1, rows=1)
+        until(lambda: gate.calls == [1])
+        for k, peer in enumerate(peers[1:], 1):
+            peer.ask(10 + k, rows=k)
+        until(lambda: status(server).waiting == 5)
+        gate.open.set()
+        for k, peer in enumerate(peers):
+            answer = peer.hear()
+            assert isinstance(answer, Answer)
+            assert answer.number == (10 + k if k else 1)
+            assert answer.tensors[0].shape[0] == max(1, k)
+        assert gate.calls == [1, 15]
+        assert conserved(status(server))
+
+
+def test_deadlines_credit_and_models_that_are_not_served_are_refused_by_name() -> None:
+    gate, shelf = gated()
+    with serving(shelf, Terms(credit=2)) as server, Peer(server.address) as peer:
+        gate.open.clear()
+        peer.ask(1)
+        until(lambda: gate.calls == [1])
+        peer.ask(2, deadline_ms=1)
+        late = peer.hear()
+        assert (late.number, late.error) == (2, "DeadlineExceeded")  # type: ignore[union-attr]
+        peer.ask(3)
+        peer.ask(4)
+        peer.ask(5, model="other@1")
+        refused = {r.number: r.error for r in (peer.hear(), peer.hear()) if isinstance(r, Refusal)}
+        assert refused == {4: "NoCredit", 5: "WrongModel"}
+        gate.open.set()
+        assert {peer.hear(Answer).number, peer.hear(Answer).number} == {1, 3}  # type: ignore[union-attr]
+        found = status(server)
+        assert conserved(found)
+        assert found.counts["answered"] == 2
+
+
+def test_one_that_cannot_be_scored_does_the_others_of_its_batch_no_harm(tmp_path: Path) -> None:
+    """Buckets beyond the table pass every check of shape; only the model finds out."""
+    with serving(Shelf(load_text_model, "hashed")) as server:
+        good, bad = load_remote(server.address), load_remote(server.address)
+        want = load_text_model("hashed").logits(TEXTS).logits["sentiment3"]
+        foul = TensorBatch(1, {"buckets": np.array([2**30], np.int32), "offsets": np.array([0, 1], np.int64)})
+
+        def ask_well() -> bool:
+            return good.logits(TEXTS).logits["sentiment3"].tobytes() == want.tobytes()
+
+        def ask_ill() -> bool:
+            with pytest.raises((ShapeMismatch, EngineLost)):
+                bad.engine.infer(foul)
+            return True
+
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(act) for _ in range(30) for act in (ask_well, ask_ill)]
+            # one engine belongs to one thread at a time; the engine itself takes turns
+            assert all(one.result() for one in both)
+        good.engine.close()
+        bad.engine.close()
+
+
+def test_another_version_under_load_loses_and_doubles_nothing_and_each_answer_names_its_own(tmp_path: Path) -> None:
+    """Four clients ask without a break; the model is changed six times. Scores are those of the version named."""
+    one, two = zoo_of_two(tmp_path)
+    texts = [f"{text} {k}" for k, text in enumerate(TEXTS * 4)]
+    want = {i: load_text_model(n, tmp_path).logits(texts).logits for i, n in ((one, "one"), (two, "two"))}
+    assert want[one]["sentiment3"].tobytes() != want[two]["sentiment3"].tobytes()
+    over = threading.Event()
+
+    def client(address: str) -> list[str]:
+        model, seen = load_remote(address), []
+        while not over.is_set() or len(seen) < 20:
+            scores = model.logits(texts)
+            version = model.spec.model_id
+            assert {t: s.tobytes() for t, s in scores.logits.items()} == {
+                t: s.tobytes() for t, s in want[version].items()
+            }
+            seen.append(version)
+        model.engine.close()
+        return seen
+
+    with serving(Shelf(partial(load_text_model, zoo=tmp_path), "one")) as server, ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(client, server.address) for _ in range(4)]
+        try:
+            for turn in range(6):
+                name = ("two", "one")[turn % 2]
+                done = ordered(server, "swap", name)
+                assert (done.error, done.model) == ("", (two, one)[turn % 2])
+                answered = status(server).counts["answered"]
+                until(lambda before=answered: status(server).counts["answered"] > before + 8)  # type: ignore[misc]
+        finally:
+            over.set()
+        seen = [version for future in clients for version in future.result()]
+        assert set(seen) == {one, two}
+        found = status(server)
+        assert found.counts["swaps"] == 6
+        assert found.counts["asked"] == found.counts["answered"] == len(seen)
+        assert found.counts["rows"] == len(seen) * len(texts)
+
+
+def test_a_model_with_other_tensors_is_met_by_asking_anew(tmp_path: Path) -> None:
+    """From the hashed bag to the stub: the tensors made before are refused, those made after are scored."""
+    with serving(Shelf(load_text_model, "hashed")) as server:
+        model = load_remote(server.address)
+        batch = model.featurize(TEXTS)
+        assert ordered(server, "swap", "stub").error == ""
+        with pytest.raises(EngineAway, match="WrongFeatures"):
+            model.engine.infer(batch)
+        want = load_text_model("stub").logits(TEXTS).logits
+        assert {t: s.tobytes() for t, s in model.logits(TEXTS).logits.items()} == {
+            t: s.tobytes() for t, s in want.items()
+        }
+        assert model.spec.model_id == "stub@crc32"
+        model.engine.close()
+
+
+def test_what_cannot_take_over_leaves_the_old_one_in_place(tmp_path: Path) -> None:
+    zoo_of_two(tmp_path)
+    (tmp_path / "two" / "weights.npz").write_bytes(b"broken")
+    with serving(Shelf(partial(load_text_model, zoo=tmp_path), "one")) as server:
+        for name, word in (("two", "sha256"), ("nothing", "not known"), ("", "swap with a name")):
+            assert word in ordered(server, "swap", name).error
+        assert "no command" in msgspec.json.decode(command(server.control, b"\xff"), type=Outcome).error
+        assert status(server).name == "one"
+        server.reload()  # SIGHUP: the same name again
+        until(lambda: status(server).counts.get("swaps") == 1)
+
+
+def test_a_shadow_is_compared_and_never_answers(tmp_path: Path) -> None:
+    one, two = zoo_of_two(tmp_path)
+    shelf = Shelf(partial(load_text_model, zoo=tmp_path), "one", "two", 1.0)
+    want = load_text_model("one", tmp_path).logits(TEXTS * 9).logits
+    with serving(shelf) as server:
+        model = load_remote(server.address)
+        got = model.logits(TEXTS * 9).logits
+        assert {t: s.tobytes() for t, s in got.items()} == {t: s.tobytes() for t, s in want.items()}
+        assert model.spec.model_id == one
+        until(lambda: len(status(server).shadow) == len(model.spec.heads))
+        found = status(server)
+        assert found.shadow_model == two
+        assert {d.rows for d in found.shadow.values()} == {len(TEXTS) * 9}
+        assert 0 < found.shadow["sentiment3"].mean < found.shadow["sentiment3"].most < 1
+        model.engine.close()
+    with pytest.raises(ManifestInvalid, match="other tensors"):
+        Shelf(load_text_model, "hashed", "stub")
+
+
+def test_keys_let_in_who_is_known_and_nobody_else(tmp_path: Path) -> None:
+    new_keys(tmp_path, "ann")
+    with pytest.raises(ManifestInvalid, match="already"):
+        new_keys(tmp_path, "ann")
+    new_keys(tmp_path, "bob")
+    new_keys(tmp_path / "elsewhere", "eve")
+    assert (tmp_path / "server.key_secret").stat().st_mode & 0o077 == 0
+    with serving(doors=Doors(ANYWHERE, ANYWHERE, tmp_path)) as server:
+        model = load_remote(server.address, tmp_path / "for-ann")
+        assert model.logits(["a"]).logits["sentiment3"].shape == (1, 3)
+        eve = tmp_path / "elsewhere" / "for-eve"
+        (eve / "server.key").write_bytes((tmp_path / "server.key").read_bytes())
+        for keys in (None, eve):
+            with pytest.raises(EngineAway, match="nobody answers"):
+                load_remote(server.address, keys)
+        until(lambda: status(server).counts.get("strangers", 0) > 0)
+        (tmp_path / "clients" / "bob.key").unlink()
+        server.reload()
+        until(lambda: status(server).counts.get("swaps") == 1)
+        with pytest.raises(EngineAway, match="nobody answers"):
+            load_remote(server.address, tmp_path / "for-bob")
+        assert model.logits(["b"]).logits["sentiment3"].shape == (1, 3)
+        model.engine.close()
+    with pytest.raises(ManifestInvalid, match="engine keys"):
+        load_remote("tcp://127.0.0.1:1", tmp_path)
+
+
+def test_other_machines_need_keys_and_commands_stay_here(tmp_path: Path) -> None:
+    assert [is_here(a) for a in ("ipc://x", "tcp://[::1]:5", "tcp://localhost:5", "tcp://0.0.0.0:5", "tcp://*:5")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
+    new_keys(tmp_path, "ann")
+    for doors, word in (
+        (Doors("tcp://0.0.0.0:*"), "curve-keys"),
+        (Doors("tcp://0.0.0.0:*", "tcp://0.0.0.0:*", tmp_path), "this machine only"),
+        (Doors("udp://127.0.0.1:1"), "expected tcp"),
+        (Doors(ANYWHERE, "", tmp_path / "clients"), "no folder `clients`"),
+        (Doors("ipc:///nowhere/at/all"), "cannot listen"),
+    ):
+        with pytest.raises(Unusable, match=word):
+            Server(doors, Terms(), Shelf(load_text_model, "stub"))
+
+
+def test_hostile_messages_are_refused_or_dropped_and_counted_while_others_are_served(tmp_path: Path) -> None:
+    """Noise, torn and huge messages from several peers at once; a client beside them gets every answer right."""
+    rng = random.Random(7)
+    huge = Ask(3, 1, "f", (Tensor("x", "<f8", (2**31, 2**31)),), 9)
+    with serving() as server, ExitStack() as stack:
+        model = load_remote(server.address)
+        want = load_text_model("stub").logits(TEXTS).logits["sentiment3"].tobytes()
+        peers = [stack.enter_context(Peer(server.address)) for _ in range(5)]
+        for _ in range(40):
+            for peer in peers:
+                noise = [rng.randbytes(rng.randrange(200)) for _ in range(rng.randrange(1, 5))]
+                torn = [MAGIC + b"\x01" + rng.randbytes(50)]
+                peer.socket.send_multipart(rng.choice([noise, torn, [b"x"] * 200, [b""], [MAGIC + b"\x07abc"]]))
+            assert model.logits(TEXTS).logits["sentiment3"].tobytes() == want
+        peers[0].socket.send_multipart([*pack(huge)[:1], b"12345678"])
+        refusals = [peers[0].hear(Refusal)]
+        while refusals[-1].number != 3:  # type: ignore[union-attr]
+            refusals.append(peers[0].hear(Refusal))
+        assert "2147483648" in refusals[-1].text  # type: ignore[union-attr]
+        assert status(server).counts["garbage"] == 201
+        assert model.logits(TEXTS).logits["sentiment3"].tobytes() == want
+        model.engine.close()
+
+
+def test_a_thousand_connections_are_bounded_and_those_served_stay() -> None:
+    """Room for 200. A crowd of 1000 that says nothing is cut off; one of 300 that shakes hands is let in in part.
+    Meanwhile who is in is served, and when they have gone there is room again."""
+    with serving(doors=Doors(ANYWHERE, ANYWHERE, max_connections=200)) as server, ExitStack() as stack:
+        model = load_remote(server.address)
+        want = load_text_model("stub").logits(TEXTS).logits["sentiment3"].tobytes()
+        host, port = server.address.removeprefix("tcp://").split(":")
+        for _ in range(1000):
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex((host, int(port)))
+        until(lambda: not status(server).accepting)
+        with pytest.raises(EngineAway):
+            load_remote(server.address)
+        for _ in range(20):
+            assert model.logits(TEXTS).logits["sentiment3"].tobytes() == want
+        until(lambda: status(server).connections <= 1)  # nobody has closed a thing on this side
+        crowd = stack.enter_context(Peer(server.address))
+        for _ in range(300):
+            more = stack.enter_context(crowd.beside(server.address))
+            more.send(b"hello")
+        until(lambda: status(server).counts.get("turned_away", 0) > 0)
+        assert model.logits(TEXTS).logits["sentiment3"].tobytes() == want
+        assert status(server).clients == 1
+    model.engine.close()
+
+
+def test_a_server_that_goes_and_comes_back_is_found_again(tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/engine.sock"
+    with pytest.raises(EngineAway, match="nobody answers"):
+        load_remote(address)
+    doors = Doors(address)
+    with serving(doors=doors):
+        model = load_remote(address)
+        want = model.logits(TEXTS).logits["sentiment3"].tobytes()
+    with pytest.raises(EngineAway):
+        model.logits(TEXTS)
+    with pytest.raises(EngineAway, match="nobody answers"):
+        model.logits(TEXTS)
+    with serving(doors=doors):
+        assert model.logits(TEXTS).logits["sentiment3"].tobytes() == want
+    model.engine.close()
+    with pytest.raises(ManifestInvalid, match="expected tcp"):
+        load_remote("http://x")
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next(tmp_path: Path) -> None:
+    """Slow but alive: the deadline ends the call; asked again, the answer is that of the new texts."""
+    gate, shelf = gated()
+    with serving(shelf) as server:
+        model = load_remote(server.address, deadline_s=0.3)
+        gate.open.clear()
+        with pytest.raises(EngineAway, match="alive, but"):
+            model.logits(["a", "b"])
+        gate.open.set()
+        until(lambda: status(server).running == 0)
+        got = model.logits(["c", "d"]).logits["sentiment3"]
+        assert got.tobytes() == load_text_model("stub").logits(["c", "d"]).logits["sentiment3"].tobytes()
+        model.engine.close()
+
+
+def test_a_model_that_is_lost_is_loaded_again() -> None:
+    """The card falls out of the machine: the request is refused so that it is asked again, and a new model answers."""
+    gate, loads = Gate(), []
+    plain = load_text_model("stub")
+
+    def load(name: str) -> TextModel:
+        loads.append(name)
+        return TextModel(plain.featurize, gate if len(loads) == 1 else StubEngine(), recipe=plain.recipe)
+
+    def fall() -> None:
+        raise EngineLost("CUDA error: device lost")
+
+    with serving(Shelf(load, "stub")) as server:
+        model = load_remote(server.address)
+        gate.fail = fall
+        with pytest.raises(EngineAway, match="device lost"):
+            model.logits(TEXTS)
+        until(lambda: len(loads) == 2 and status(server).counts.get("swaps") == 1)
+        assert model.logits(TEXTS).logits["sentiment3"].shape == (len(TEXTS), 3)
+        model.engine.close()
+
+
+class Liar:
+    """A server of another make, whose logits are not what its spec says."""
+
+    def __init__(self, bend: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.bend = bend
+        self.spec = StubEngine().spec
+
+    def infer(self, batch: TensorBatch) -> ScoreBatch:
+        scored = StubEngine().infer(batch)
+        return ScoreBatch({task: self.bend(logits) for task, logits in scored.logits.items()}, 0.0)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(
+    ("bend", "word"),
+    [
+        (lambda x: x * np.nan, "not finite"),
+        (lambda x: x[:, :-1], "expected float64"),
+        (lambda x: x[:0], "expected float64"),
+    ],
+    ids=["NaN", "a column short", "no rows"],
+)
+def test_answers_that_make_no_sense_are_not_believed(bend: Callable[[np.ndarray], np.ndarray], word: str) -> None:
+    plain = load_text_model("stub")
+    shelf = Shelf(lambda _: TextModel(plain.featurize, Liar(bend), recipe=plain.recipe), "stub")
+    with serving(shelf) as server:
+        model = load_remote(server.address)
+        with pytest.raises(EngineAway, match=word):
+            model.logits(TEXTS)
+        model.engine.close()

@@ -28,6 +28,11 @@ class Plan:
 
     With `samples` the run is the same on every machine of a kind; with `minutes` the learning rate follows the clock of
     this process (time between interruptions counts, time while it is dead does not).
+
+    Attributes:
+        frozen: how much of the body keeps its weights, from below: 0 nothing, 1 the pieces and positions, 2 the first
+            block too, and so on. What is frozen costs no backward pass and no optimiser state.
+        average: decay of the running mean of the weights, per step (Polyak & Juditsky 1992); 0 = none, the last count.
     """
 
     seed: int = 7
@@ -38,6 +43,8 @@ class Plan:
     warm_up: float = 0.04
     weight_decay: float = 0.01
     clip: float = 1.0
+    frozen: int = 0
+    average: float = 0.0
 
     def progress(self, samples: int, seconds: float) -> float:
         """How far the run is, 0..1."""
@@ -72,11 +79,13 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self.encoder = encoder.to(device)
+        freeze(self.encoder, plan.frozen)
         self._losses = losses
         self._plan = plan
         self._device = device
         self._half = device != "cpu" or _bf16_is_fast()
         self._optimiser = _optimiser(encoder, plan)
+        self._mean = {n: p.detach().clone() for n, p in self._trained()} if plan.average else {}
         self.pool = 0
         self.steps = 0
         self.samples = 0
@@ -128,6 +137,18 @@ class Run:
         total.backward()
         nn.utils.clip_grad_norm_(self.encoder.parameters(), self._plan.clip)
         self._optimiser.step()
+        if self._mean:
+            decay = min(self._plan.average, (1.0 + self.steps) / (10.0 + self.steps))
+            live = [p.detach() for _, p in self._trained()]
+            torch._foreach_lerp_(list(self._mean.values()), live, 1.0 - decay)
+
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        return [(n, p) for n, p in self.encoder.named_parameters() if p.requires_grad]
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """The weights that count: the running mean where the plan asks for it, else the last."""
+        state = {**self.encoder.state_dict(), **self._mean}
+        return {name: value.float().cpu().numpy() for name, value in state.items()}
 
     def _curve(self, progress: float, sums: dict[str, list[float]]) -> None:
         line = {
@@ -147,6 +168,7 @@ class Run:
             "plan": asdict(self._plan),
             "encoder": self.encoder.state_dict(),
             "optimiser": self._optimiser.state_dict(),
+            "mean": self._mean,
             "counts": {"pool": self.pool, "steps": self.steps, "samples": self.samples, "seconds": self.seconds},
         }
         fresh = self._folder / "state.pt.new"
@@ -165,6 +187,7 @@ class Run:
             )
         self.encoder.load_state_dict(state["encoder"])
         self._optimiser.load_state_dict(state["optimiser"])
+        self._mean = state["mean"]
         counts = state["counts"]
         self.pool, self.steps, self.samples = int(counts["pool"]), int(counts["steps"]), int(counts["samples"])
         self.seconds = float(counts["seconds"])
@@ -189,9 +212,19 @@ def head_loss(head: HeadLoss, outputs: torch.Tensor, truth: torch.Tensor) -> tup
     return (each * known).sum(), count
 
 
+def freeze(encoder: Encoder, parts: int) -> None:
+    """Take the lowest `parts` parts of the body out of training: see `Plan.frozen`."""
+    below = [[encoder.pieces, encoder.positions, encoder.norm], *([block] for block in encoder.blocks)]
+    for part in below[:parts]:
+        for module in part:
+            module.requires_grad_(False)
+
+
 def _optimiser(encoder: Encoder, plan: Plan) -> torch.optim.AdamW:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in encoder.named_parameters():
+        if not parameter.requires_grad:
+            continue
         rate = plan.head_rate if name.startswith("head.") else plan.rate
         decay = 0.0 if parameter.ndim == 1 else plan.weight_decay
         groups.setdefault((rate, decay), []).append(parameter)

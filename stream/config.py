@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from engines.choice import LIVE
 from operators.clock import Lateness
 from operators.errors import ConfigInvalid
 from operators.window import DEFAULT_WINDOWS, WindowSpec, parse_span
@@ -44,15 +45,16 @@ class InputConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class EngineConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """name: `auto`, a model of `affect models list` (or NAME:PRECISION), `remote` (what the engine server at `address`
-    has), or `stub` (crc32 of the text: the stream alone is measured).
+    """name: `hashed` (keeps up with a stream on one core), `auto` (every head from the model that is best at it; a
+    hundred times slower), a model of `affect models list` (or NAME:PRECISION), `remote` (what the engine server at
+    `address` has), or `stub` (crc32 of the text: the stream alone is measured).
 
-    threads: inside one run of an encoder (`text-affect`): more of them buy latency, not texts per core.
+    threads: posts that an encoder (`text-affect`) works on at the same time, 0 = one a core; changes no digit.
     address: of the engine server. keys: folder of the keys it asks for, "" = none. deadline: longest wait for an answer
     while it shows signs of life.
     """
 
-    name: str = "auto"
+    name: str = LIVE
     threads: int = 1
     address: str = ""
     keys: str = ""
@@ -220,8 +222,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         ):
             if not 1 <= value <= 1_000_000:
                 raise UsageError(f"{name}: expected a whole number from 1 to 1000000, got {value}")
-        if not 1 <= self.engine.threads <= 256:
-            raise UsageError(f"engine.threads: expected a whole number from 1 to 256, got {self.engine.threads}")
+        if not 0 <= self.engine.threads <= 256:
+            raise UsageError(f"engine.threads: expected a whole number from 0 to 256, got {self.engine.threads}")
         if self.engine.name == "remote" and not self.engine.address:
             raise UsageError("engine.address: expected that of an engine server, for engine.name is 'remote'; got none")
         if not 0 <= self.alerts.posts <= 50:

@@ -49,7 +49,7 @@ def replay_config(
         "domain": domain,
         "log": {"url": log, "retention": "36500d"},
         "input": {"partitions": workers, "group": "replay", "topic": topic},
-        "engine": {"name": engine},
+        "engine": {"name": engine, "threads": 0},
         "time": {"lateness": lateness, "disorder": disorder, "future": "1m"},
         "run": {"workers": workers, "batch_size": batch_size, "commit_interval": "1s"},
         "windows": {"sizes": list(windows)},

@@ -68,8 +68,7 @@ def _pass_the_gate(configs: Sequence[Config]) -> list[Audit]:
             if path:
                 audits[path].note("gate", **gate_facts(config, judge(config)))
             permit(config)
-            manifest = weights_of(config)
-            if path and manifest is not None:
+            for manifest in weights_of(config) if path else ():
                 audits[path].note(
                     "model", model=manifest.name, sha256=manifest.sha256, research_only=manifest.research_only
                 )

@@ -8,22 +8,21 @@ from pathlib import Path
 
 from engines.artefacts import Manifest, names, read_manifest
 from engines.base import EngineSpec, TextModel
-from engines.load import ALIASES, AUTO, load_remote, load_text_model
+from engines.choice import resolve
+from engines.load import REMOTE, load_remote, load_text_model
+from operators import crisis, market, social
 from operators.arrivals import Arrival
 from operators.base import Operator
 from operators.codec import Codec
-from operators.crisis import crisis
 from operators.domain import Domain
 from operators.entities import Linker
 from operators.gate import Gate
 from operators.language import Language
-from operators.market import market
 from operators.ontology import ONTOLOGY_VERSION
 from operators.registry import FileRegistry
 from operators.rollup import shipped_sectors
 from operators.schema import SchemaRegistry
 from operators.shed import Shed
-from operators.social import social
 from operators.text import Score
 from operators.window import parse_span
 from stream.base import TopicSpec
@@ -36,13 +35,17 @@ from stream.windowing import WindowParts
 STUB = "stub"
 
 
+HEADS = {"market": market.TASKS, "crisis": crisis.TASKS, "social": social.TASKS}
+"""What each domain asks of an engine."""
+
+
 def build_domain(name: str, spec: EngineSpec) -> Domain:
     """The domain `name` bound to the heads of an engine.
 
     Raises:
         ConfigInvalid: the engine lacks a head it needs.
     """
-    return {"market": market, "crisis": crisis, "social": social}[name](spec)
+    return {"market": market.market, "crisis": crisis.crisis, "social": social.social}[name](spec)
 
 
 def build_codec(registry: RegistryConfig | None = None) -> Codec:
@@ -60,15 +63,25 @@ def build_codec(registry: RegistryConfig | None = None) -> Codec:
     return Codec(schemas, Gate(schemas))
 
 
-def weights_of(config: Config) -> Manifest | None:
-    """The manifest of the text model the settings name; None where there are no weights, or no such model."""
-    name = config.engine.name.partition(":")[0]  # text-affect:fp16 has the licences of text-affect
-    asked = AUTO if name == "auto" else ALIASES.get(name, name)
-    return read_manifest(asked) if asked in names() else None
+def weights_of(config: Config, replay: bool = False) -> list[Manifest]:
+    """The manifests of the text models the settings name; none where there are no weights, or not here.
+
+    Raises:
+        UnknownModel, ManifestInvalid: no such model.
+    """
+    name = config.engine.name
+    if name in (STUB, "remote") or name.startswith(REMOTE):
+        return []
+    return [read_manifest(folder) for folder in resolve(name, _asked(config, replay)).models]
 
 
-def load_engine(engine: EngineConfig) -> TextModel:
-    """The model that the settings name.
+def _asked(config: Config, replay: bool) -> tuple[str, ...]:
+    """The heads asked for. A live model may be shared with a topology of another domain: it answers all."""
+    return HEADS[config.domain] if replay else ()
+
+
+def load_engine(engine: EngineConfig, tasks: tuple[str, ...] = ()) -> TextModel:
+    """The model that the settings name, for these heads (empty: all).
 
     Raises:
         UnknownModel, ManifestInvalid, MissingExtra: it cannot be loaded. EngineAway: its server does not answer (yet).
@@ -76,16 +89,15 @@ def load_engine(engine: EngineConfig) -> TextModel:
     if engine.name == "remote":
         keys = Path(engine.keys) if engine.keys else None
         return load_remote(engine.address, keys, parse_span(engine.deadline) / 1000)
-    return load_text_model(engine.name, threads=engine.threads)
+    return load_text_model(engine.name, threads=engine.threads, tasks=tasks)
 
 
-def _licensed(config: Config, given: TextModel | None) -> TextModel:
+def _licensed(config: Config, given: TextModel | None, replay: bool) -> TextModel:
     """The model given, else that of the settings, if its licence allows what they declare (a served one's if it is
     known here)."""
-    manifest = weights_of(config)
-    if manifest is not None:
+    for manifest in weights_of(config, replay):
         license_weights(manifest, config)
-    model = load_engine(config.engine) if given is None else given
+    model = load_engine(config.engine, _asked(config, replay)) if given is None else given
     if model.elsewhere and model.spec.name in names():
         license_weights(read_manifest(model.spec.name), config)
     return model
@@ -125,7 +137,7 @@ def build(
         PolicyRefused: the law or a licence forbids what the settings declare.
     """
     permit(config)
-    model = _licensed(config, model if beside is None else beside.model)
+    model = _licensed(config, model if beside is None else beside.model, replay)
     domain = build_domain(config.domain, model.spec)
     stub = model.spec.name == STUB
     score = Score(model, domain.tasks, 0 if stub else 20_000, None if beside is None else beside.score)

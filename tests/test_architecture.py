@@ -13,8 +13,8 @@ FLOORS = {"engines": set(), "operators": {"engines"}, "stream": {"engines", "ope
 GROUND = {
     "engines": set(
         """
-        artefacts base batching buckets desk device driver encoder_weights errors features orders plan_cache precisions
-        probability shelf tasks token_rows wire wordpieces
+        artefacts base batching buckets choice desk device driver encoder_weights errors features orders plan_cache
+        precisions probability shelf tasks token_rows wire wordpieces
         """.split()
     ),
     "operators": set(

@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from engines.artefacts import Manifest, read_manifest, read_packed
 from engines.base import TextModel
+from engines.choice import ALIASES, BETTER
 from engines.errors import MissingExtra
-from engines.load import ALIASES, BETTER, load_text_model
+from engines.load import load_text_model
 from stream.engine_speed import BUCKETS, Speed, machine, matrix_limit, measure
 from stream.errors import UsageError
 

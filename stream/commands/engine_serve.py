@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from engines.artefacts import ZOO
+from engines.choice import LIVE
 from engines.desk import Terms
 from engines.errors import EngineError
 from engines.load import REMOTE, load_text_model
@@ -51,7 +52,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     serve = verbs.add_parser(
         "serve", help="serve a model to workers of other processes", description=SERVE, formatter_class=raw
     )
-    serve.add_argument("--engine", default="auto", metavar="NAME", help="model to serve (default: auto)")
+    serve.add_argument("--engine", default=LIVE, metavar="NAME", help=f"model to serve (default: {LIVE})")
     serve.add_argument("--bind", default=BIND, metavar="ADDR", help=f"tcp://HOST:PORT or ipc://PATH (default: {BIND})")
     serve.add_argument(
         "--control", default=CONTROL, metavar="ADDR", help=f'for swap and status; "" = none (default: {CONTROL})'

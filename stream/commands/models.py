@@ -16,10 +16,12 @@ import msgspec
 import numpy as np
 from tqdm import tqdm
 
+from engines.artefacts import ZOO
 from engines.base import F64, HeadSpec, TextModel
+from engines.choice import choose
 from engines.errors import UnknownModel
 from engines.evaluate import Evaluation, evaluate, evaluate_values
-from engines.load import list_models, load_text_model
+from engines.load import load_text_model
 from engines.probability import decided, millionths, probabilities
 from engines.tasks import ENCODER_TASKS, TaskSpec, task_spec
 from operators.calibrate import Calibrate
@@ -38,7 +40,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     score = subparsers.add_parser("score", help="score texts: JSON lines in, calibrated probabilities out")
     score.add_argument("--task", required=True, help=f"one of {', '.join(t.task for t in ENCODER_TASKS)}, {PARROTT}")
     score.add_argument("--input", type=Path, help='.jsonl[.gz] with {"id","text"} a line; default: standard input')
-    score.add_argument("--engine", default="auto", help="auto, hashed, stub or a model of the zoo (default: auto)")
+    score.add_argument("--engine", default="auto", help="auto (the best for the task), hashed, stub or a model")
     score.set_defaults(run=run_score)
     measure = subparsers.add_parser("eval", help="measure a head on labelled rows, with a 95 %% interval")
     measure.add_argument("--task", required=True, help="a task, or all")
@@ -81,31 +83,38 @@ def run_eval(args: argparse.Namespace) -> int:
     """Print the task's metric with its interval, the published figure beside it, and a table per label."""
     if args.task == "all" and args.data is not None:
         raise UsageError("affect eval: --data names the rows of one task; give --task NAME, or drop --data")
-    one = None if args.task == "all" else task_spec(args.task)
-    model = _load(args.engine, None if one is None else one.task)
-    specs = (one,) if one is not None else tuple(t for t in ENCODER_TASKS if model.spec.head(t.task) is not None)
-    for spec in specs:
+    found: list[tuple[str, Evaluation]] = []
+    for spec, model in _measured(args.engine, args.task):
         path = args.data if args.data is not None else _public_half(spec)
-        found, skipped = _evaluate(model, spec, path)
+        one, skipped = _evaluate(model, spec, path)
+        found.append((model.spec.model_id, one))
         if args.json:
-            report = {"model": model.spec.model_id, "data": str(path), "skipped": skipped, **msgspec.to_builtins(found)}
-            print(msgspec.json.encode(report).decode())
+            report = {"model": model.spec.model_id, "data": str(path), "skipped": skipped, **msgspec.to_builtins(one)}
+            print(msgspec.json.encode(report).decode(), flush=True)
         else:
-            _print_evaluation(found, f"{model.spec.model_id} on {path}", skipped)
+            _print_evaluation(one, f"{model.spec.model_id} on {path}", skipped)
+    if args.task == "all" and not args.json:
+        _print_table(found)
     return 0
 
 
-def _load(engine: str, task: str | None = None) -> TextModel:
-    """The model; a refused better one is said aloud, never passed over in silence.
+def _measured(engine: str, task: str) -> Iterator[tuple[TaskSpec, TextModel]]:
+    """The tasks to measure, each with the model that `affect score` takes for it; every model is loaded once."""
+    if task != "all":
+        yield task_spec(task), _load(engine, task)
+        return
+    loaded: dict[str, TextModel] = {}
+    for spec in ENCODER_TASKS:
+        name = next(iter(choose((spec.task,), ZOO).models)) if engine == "auto" else engine
+        if name not in loaded:
+            loaded[name] = _load(name, spec.task)
+        if loaded[name].spec.head(spec.task) is not None:
+            yield spec, loaded[name]
 
-    Where `auto` has no head for `task`, the first model that has one is taken, and said.
-    """
-    model = load_text_model(engine)
-    if engine == "auto" and task is not None and model.spec.head(task) is None:
-        for manifest in list_models():
-            if manifest.spec.head(task) is not None:
-                sys.stderr.write(f"engine {manifest.name} ({model.spec.name} has no head {task})\n")
-                return load_text_model(manifest.name)
+
+def _load(engine: str, task: str) -> TextModel:
+    """The model for one task; a refused better one is said aloud, never passed over in silence."""
+    model = load_text_model(engine, threads=0, tasks=(task,))
     if model.reason and sys.stderr.isatty():
         sys.stderr.write(f"engine {model.spec.model_id} ({model.reason})\n")
     return model
@@ -229,3 +238,14 @@ def _print_evaluation(found: Evaluation, where: str, skipped: int) -> None:
     print(f"  {'label':{width}}  precision  recall  F1     support")
     for s in found.labels:
         print(f"  {s.label:{width}}  {s.precision:9.3f}  {s.recall:6.3f}  {s.f1:.3f}  {s.support:7d}")
+
+
+def _print_table(found: list[tuple[str, Evaluation]]) -> None:
+    """One line a figure: what README and cards show."""
+    print("| task | metric | value | 95 % interval | rows | ECE | model | published |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for model, one in found:
+        ece = "-" if one.ece is None else f"{one.ece:.3f}"
+        for m in one.metrics:
+            cells = (one.task, m.metric, f"{m.value:.3f}", f"{m.lo:.3f} - {m.hi:.3f}", one.rows, ece, model)
+            print(f"| {' | '.join(map(str, cells))} | {one.published} |")

@@ -14,8 +14,8 @@ import msgspec
 from tqdm import tqdm
 
 from engines.artefacts import Manifest, read_manifest
+from engines.choice import ALIASES, BETTER
 from engines.errors import MissingExtra, UnknownModel
-from engines.load import ALIASES, BETTER
 from engines.precisions import PRECISIONS, Precision, Verdict, models_home
 from stream.errors import UsageError
 

@@ -50,8 +50,7 @@ def run_check(args: argparse.Namespace) -> int:
             print(f"  duty: {duty}")
     if not verdict.allowed:
         return 78
-    manifest = weights_of(config)
-    if manifest is not None:
+    for manifest in weights_of(config):
         license_weights(manifest, config)
     return 0
 

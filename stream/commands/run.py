@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from engines.choice import LIVE
 from stream.config import DOMAINS, INPUT_TOPICS, Config, load_config
 from stream.connect import open_existing, open_log
 from stream.errors import UsageError
@@ -30,7 +31,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     demo.add_argument("--port", type=int, default=8642, metavar="P", help="port of the page (default: 8642)")
     demo.add_argument("--speed", type=float, default=10.0, help="scenario seconds per second (default: 10)")
     demo.add_argument("--seed", type=int, default=7, help="seed of the scenario (default: 7)")
-    demo.add_argument("--engine", default="auto", help="model to score with (default: the best there is)")
+    demo.add_argument("--engine", default=LIVE, help=f"model to score with (default: {LIVE}, which keeps up live)")
     demo.add_argument("--log", default=None, metavar="URL", help="where to keep it (default: a temporary sqlite file)")
     demo.set_defaults(run=run_demo)
 
@@ -50,7 +51,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     replay.add_argument("--batch-size", type=int, default=1000, metavar="N", help="posts per step (changes no digit)")
     replay.add_argument("--workers", type=int, default=1, metavar="N", help="workers, one partition each")
-    replay.add_argument("--engine", default="auto", metavar="NAME", help="model, or stub (default: the best there is)")
+    replay.add_argument(
+        "--engine", default="auto", metavar="NAME", help="model, or stub (default: the best for every head)"
+    )
     replay.add_argument(
         "--rank-time", type=float, default=None, metavar="SECONDS", help="post k happens at start + k * S"
     )

@@ -11,7 +11,8 @@ from types import ModuleType
 import msgspec
 
 from engines.artefacts import Manifest, read_manifest, read_packed
-from engines.load import ALIASES, list_models
+from engines.choice import ALIASES
+from engines.load import list_models
 from stream.commands import models_build
 from stream.errors import UsageError
 

@@ -10,6 +10,7 @@ import pytest
 
 from engines.base import TensorBatch, TextModel
 from engines.errors import EngineLost, ShapeMismatch
+from engines.joined import join
 from engines.load import load_remote, load_text_model
 from engines.precisions import PRECISIONS
 from engines.probability import probabilities
@@ -23,6 +24,7 @@ MODELS = {
     **{f"onnx {precision}": precise.model(precision) for precision in PRECISIONS},
     "tensorrt": fake_card.tensorrt_model(),
 }
+MODELS["joined"] = join([(MODELS["onnx"], ("needs", "mood")), (MODELS["hashed"], ("emtract7", "crisis_info6"))])
 TEXTS = ["we need water now", "", "so happy 😀😀", "stocks fall https://x.y @ann", "not good!!! " * 40, "\ud800", "a"]
 
 each = pytest.mark.parametrize("model", [*MODELS, "remote"], indirect=True)

@@ -39,12 +39,6 @@ def test_the_manifest_says_what_it_is() -> None:
     assert sum(p.stat().st_size for p in (ZOO / NAME).iterdir()) < 25_000_000
 
 
-def test_auto_names_it_and_keeps_to_the_fast_one() -> None:
-    auto = load_text_model("auto")
-    assert auto.spec.name == "hashed-bag"
-    assert "text-affect refused: hundreds of times slower" in auto.reason
-
-
 @pytest.mark.parametrize(
     ("task", "text", "label"),
     [

@@ -87,7 +87,7 @@ def test_signals_equal_the_oracle(broker: Any, stream: Stream, workers: int, ord
     repeats = stream.repeats if order == "out of order" else 0
 
     async def scene() -> None:
-        async with Engine(broker.bootstrap, tmp_path, stream.domain, PARTITIONS, engine="auto", batch=1000) as engine:
+        async with Engine(broker.bootstrap, tmp_path, stream.domain, PARTITIONS, engine="hashed", batch=1000) as engine:
             await engine.ensure()
             for k in range(workers):
                 engine.worker(f"w{k}")

@@ -44,7 +44,7 @@ def read_posts(path: Path) -> list[Post]:
         return [json.loads(line) for line in lines]
 
 
-def score_file(path: Path, task: str, engine: str = "auto") -> list[dict[str, int]]:
+def score_file(path: Path, task: str, engine: str = "hashed") -> list[dict[str, int]]:
     """What `affect score` says of every line, in order, in millionths."""
     done = subprocess.run(
         [sys.executable, "-m", "stream.cli", "score", "--task", task, "--engine", engine, "--input", str(path)],

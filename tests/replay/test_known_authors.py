@@ -30,7 +30,8 @@ def posts() -> list[dict[str, object]]:
 def replay(folder: Path, file: Path, *more: str) -> bytes:
     """The rows `affect replay` writes."""
     out = folder / f"rows{len(list(folder.iterdir()))}.jsonl"
-    command = [sys.executable, "-m", "stream.cli", "replay", str(file), "--domain", "market", "--out", str(out), *more]
+    words = ["replay", str(file), "--domain", "market", "--engine", "hashed", "--out", str(out), *more]
+    command = [sys.executable, "-m", "stream.cli", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out.read_bytes()

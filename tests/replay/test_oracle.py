@@ -37,8 +37,8 @@ pytestmark = [
 ]
 
 
-def replay(path: Path, domain: str, out: Path, *more: str) -> dict[str, int]:
-    """Run `affect replay`; returns its conservation sum."""
+def replay(path: Path, domain: str, out: Path, *more: str, engine: str = "hashed") -> dict[str, int]:
+    """Run `affect replay`; returns its conservation sum. The encoder would take minutes a stream."""
     done = subprocess.run(
         [
             sys.executable,
@@ -51,6 +51,8 @@ def replay(path: Path, domain: str, out: Path, *more: str) -> dict[str, int]:
             "--out",
             str(out),
             "--json",
+            "--engine",
+            engine,
             *more,
         ],
         capture_output=True,
@@ -147,3 +149,18 @@ def test_twice_the_same_bytes(case: Case, tmp_path: Path) -> None:
         replay(case.shuffled, case.domain, out, *args)
         outs.append(out.read_bytes())
     assert outs[0] == outs[1]
+
+
+def test_replay_and_score_take_the_same_models_unasked(tmp_path: Path) -> None:
+    """The heads of the crisis domain come from two models; nobody names one."""
+    posts = read_posts(Path(str(DATA)) / "text" / "streams" / "posts_disaster.jsonl.gz")[:160]
+    path = write_posts(tmp_path / "few.jsonl.gz", posts)
+    scores = {task: score_file(path, task, "auto") for task in TASKS["crisis"]}
+    scores["cues"] = cues_of(posts)
+    want = expected(posts, times_of(posts, 1.0), entities_of(posts, "crisis"), scores, "crisis")
+    replay(path, "crisis", tmp_path / "rows.jsonl", "--rank-time", "1", engine="auto")
+    got = read_rows(tmp_path / "rows.jsonl")
+    assert disagreements(got, want) == []
+    assert sum(value is not None for _, value in got.values()) > 100
+    models = {json.loads(line)["model"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()}
+    assert [model.split("@")[0] for model in models] == ["text-affect+hashed-bag"]

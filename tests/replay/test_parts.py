@@ -87,7 +87,7 @@ def groups(frame: SignalFrame, entities: list[str], sources: list[str]) -> Group
 @pytest.mark.parametrize("name", sorted(STREAMS))
 def test_parts_add_up_on_every_row(name: str) -> None:
     posts = read_posts(Path(str(DATA)) / "text" / "streams" / f"{STREAMS[name]}.jsonl.gz")
-    model = load_text_model("auto")
+    model = load_text_model("hashed")
     domain = build_domain(name, model.spec)
     batch = linked(posts, times_of(posts, 0.25), name)
     batch = asyncio.run(Score(model, domain.tasks).process(batch)).batch

@@ -153,7 +153,7 @@ def test_twice_the_same_bytes(case: Case, tmp_path: Path) -> None:
 
 def test_replay_and_score_take_the_same_models_unasked(tmp_path: Path) -> None:
     """The heads of the crisis domain come from two models; nobody names one."""
-    posts = read_posts(Path(str(DATA)) / "text" / "streams" / "posts_disaster.jsonl.gz")[:160]
+    posts = read_posts(Path(str(DATA)) / "text" / "streams" / "posts_disaster.jsonl.gz")[:100]
     path = write_posts(tmp_path / "few.jsonl.gz", posts)
     scores = {task: score_file(path, task, "auto") for task in TASKS["crisis"]}
     scores["cues"] = cues_of(posts)

@@ -7,7 +7,7 @@ import io
 import re
 import zipfile
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
@@ -21,6 +21,9 @@ WEIGHTS_MAX_BYTES: Final = 64 << 20
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+ModelKind = Literal["text", "face", "voice"]
 
 
 class DataSource(msgspec.Struct, frozen=True):
@@ -56,7 +59,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     `version` is the first 8 hex digits of `sha256`, the digest of `file`, which lies beside the manifest.
     `settings` are what the loader needs to build the engine and its featuriser (`bits` for the hashed bag, `max_tokens`
-    for an encoder).
+    for an encoder). `kind`: what the model reads.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Manifest(msgspec.Struct, frozen=True):
     research_only: bool
     training_command: str
     seed: int
+    kind: ModelKind = "text"
 
     @property
     def spec(self) -> EngineSpec:

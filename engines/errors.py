@@ -8,6 +8,7 @@
         PrecisionRefused           a derived file that the gate refused, or never saw
         EngineLost                 the backend is gone; retriable after a new load
           EngineAway               an engine server does not answer; retriable as it is
+        ResearchOnly               the weights may be used for research alone, and the caller does not say that it is
         MissingExtra               an optional dependency is not installed; names the extra
       operators.errors.OperatorError ...
       stream.errors.StreamError ...
@@ -59,6 +60,14 @@ class EngineLost(EngineError):
 class EngineAway(EngineLost):
     """An engine server cannot be reached, is hung, or answers nothing that can be used. The same call may be made again
     at any time: it connects anew by itself, and scores are the same whoever asks twice."""
+
+
+class ResearchOnly(EngineError):
+    """Weights trained on data licensed for research; the message names the licences and the setting that lets them in.
+
+    78 is EX_CONFIG, as for every deployment that may not run as it is declared."""
+
+    exit_code = 78
 
 
 class MissingExtra(EngineError):

@@ -64,6 +64,8 @@ def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1, tasks
 
 def _load(folder: str, zoo: Path, threads: int, reason: str) -> TextModel:
     manifest = read_manifest(folder, zoo)
+    if manifest.kind != "text":
+        raise UnknownModel(f"engine {folder!r} reads a {manifest.kind}, not texts; take hashed or text-affect")
     if manifest.backend == "numpy":
         return _hashed(manifest, zoo, reason)
     if manifest.backend == "onnx-cpu":

@@ -1,7 +1,7 @@
 """Face and voice networks in ONNX on the CPU, one face or sound a run: digits never depend on the neighbours.
 
-Convolutions of a batch are split otherwise than those of one row, which may move last digits; a batch of 32 is 1.3 times
-as fast as one face a run, and finding the face costs ten times as much as either.
+Convolutions of a batch are split otherwise than those of one row, which may move last digits. A batch of 32 is 1.3
+times as fast as one face a run, and finding the face costs ten times as much as either.
 """
 
 from __future__ import annotations

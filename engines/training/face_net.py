@@ -11,8 +11,8 @@ from torch.nn import functional
 EPSILON = 1e-5
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016); stride 2 halves both sides, the shortcut by averaging."""
+class Block(nn.Module):  # type: ignore[misc]
+    """Two 3x3 convolutions beside a shortcut (He et al. 2016); stride 2 halves both sides."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Block(nn.Module):
         return functional.relu(y + x)
 
 
-class FaceNet(nn.Module):
+class FaceNet(nn.Module):  # type: ignore[misc]
     """A third of a million parameters, 32 million multiplications a face."""
 
     def __init__(self, classes: int) -> None:
@@ -67,7 +67,7 @@ def standardised(x: torch.Tensor) -> torch.Tensor:
 
 
 def varied(x: torch.Tensor, size: int, random: torch.Generator) -> torch.Tensor:
-    """Each face mirrored or not, turned up to 12 degrees, scaled and shifted by up to a tenth, sampled at `size` pixels.
+    """Each face mirrored or not, turned up to 12 degrees, scaled and shifted by a tenth, sampled at `size` pixels.
 
     A fifth of them lose a rectangle (random erasing, Zhong et al. 2020). `x` float [n, 1, 48, 48].
     """
@@ -81,7 +81,15 @@ def varied(x: torch.Tensor, size: int, random: torch.Generator) -> torch.Tensor:
     mirror = torch.where(torch.rand(n, generator=random) < 0.5, -1.0, 1.0)
     cos, sin = torch.cos(angle), torch.sin(angle)
     theta = torch.stack(
-        [cos * across * mirror, -sin * down, uniform(-0.12, 0.12), sin * across * mirror, cos * down, uniform(-0.12, 0.12)], 1
+        [
+            cos * across * mirror,
+            -sin * down,
+            uniform(-0.12, 0.12),
+            sin * across * mirror,
+            cos * down,
+            uniform(-0.12, 0.12),
+        ],
+        1,
     ).view(n, 2, 3)
     grid = functional.affine_grid(theta, [n, 1, size, size], align_corners=False)
     x = functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)

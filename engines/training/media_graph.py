@@ -1,4 +1,4 @@
-"""Writes the face and voice networks as ONNX graphs (opset 18, standard operators alone), their normalisations folded in.
+"""Writes the face and voice networks as ONNX graphs: opset 18, standard operators alone, normalisations folded in.
 
 Node by node, as `graph` does for encoders: the same weights give the same bytes.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.media import FACE_SIDE
-from engines.training.mel import DEVIATION, FLOOR, FRAME, MEAN, STEP, fourier, filters
+from engines.training.mel import DEVIATION, FLOOR, FRAME, MEAN, STEP, filters, fourier
 
 F32 = NDArray[np.float32]
 OPSET: Final = 18
@@ -77,7 +77,7 @@ class _Nodes:
 
 
 def face_graph(weights: Weights) -> bytes:
-    """The face network: `x` uint8 [rows, 48, 48] to `logits` [rows, labels], the mean over the face and its mirror image.
+    """The face network: `x` uint8 [rows, 48, 48] to `logits` [rows, labels], the mean of the face and its mirror image.
 
     `weights`: the tensors of `face_net.FaceNet`.
     """

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 RATE: Final = 16_000
 FRAME: Final = 512
-STEP: Final = 160
+STEP: Final = 320
 BANDS: Final = 64
 FLOOR: Final = 1e-4
 """Added to mel powers of sound with RMS 1: what lies 60 dB below the loudest bands is no cue but hiss."""
@@ -38,12 +38,14 @@ def filters() -> F32:
         scale: NDArray[np.float64] = 2595.0 * np.log10(1.0 + hertz / 700.0)
         return scale
 
-    edges = np.linspace(*mel(np.array([50.0, 7600.0])), BANDS + 2)
+    low, high = mel(np.array([50.0, 7600.0])).tolist()
+    edges = np.linspace(low, high, BANDS + 2)
     bins = mel(np.arange(FRAME // 2 + 1) * RATE / FRAME)
     rise = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     fall = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     weights = np.maximum(0.0, np.minimum(rise, fall))
-    return (weights / np.maximum(weights.sum(1, keepdims=True), 1e-9)).astype(np.float32)
+    found: F32 = (weights / np.maximum(weights.sum(1, keepdims=True), 1e-9)).astype(np.float32)
+    return found
 
 
 def mel_power(wave: F32) -> F32:

@@ -63,7 +63,7 @@ class Fit:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._plan = plan
-        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = net.to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.net).eval()
         self._optimiser = torch.optim.SGD(_groups(net, plan), lr=plan.rate, momentum=plan.momentum, nesterov=True)
         self.steps = 0
@@ -77,7 +77,9 @@ class Fit:
         """How far the run is, 0..1."""
         return self._plan.progress(self.samples, self.seconds)
 
-    def train(self, batch: Callable[[int, float, torch.Generator], Batch], step: Callable[[float, float], None]) -> None:
+    def train(
+        self, batch: Callable[[int, float, torch.Generator], Batch], step: Callable[[float, float], None]
+    ) -> None:
         """Train to the end of the budget.
 
         Args:

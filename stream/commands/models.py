@@ -27,6 +27,7 @@ from engines.tasks import ENCODER_TASKS, TaskSpec, task_spec
 from operators.calibrate import Calibrate
 from operators.ontology import PRIMARIES, Ontology
 from operators.records import I32, MICRO
+from stream.commands import media
 from stream.errors import UsageError
 
 BATCH = 1024
@@ -37,15 +38,23 @@ _BASE = "goemotions28"
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verbs."""
-    score = subparsers.add_parser("score", help="score texts: JSON lines in, calibrated probabilities out")
-    score.add_argument("--task", required=True, help=f"one of {', '.join(t.task for t in ENCODER_TASKS)}, {PARROTT}")
-    score.add_argument("--input", type=Path, help='.jsonl[.gz] with {"id","text"} a line; default: standard input')
+    score = subparsers.add_parser("score", help="score texts, faces or voices: calibrated probabilities out")
+    known = ", ".join([*(t.task for t in ENCODER_TASKS), *media.TASKS, PARROTT])
+    score.add_argument("--task", required=True, help=f"one of {known}")
+    score.add_argument(
+        "--input",
+        type=Path,
+        help='texts: .jsonl[.gz] with {"id","text"} a line (default: standard input); faces: .npz with uint8 x'
+        " [n,48,48], or a folder of .png, .jpg; voices: a folder of .wav, .flac",
+    )
     score.add_argument("--engine", default="auto", help="auto (the best for the task), hashed, stub or a model")
     score.set_defaults(run=run_score)
     measure = subparsers.add_parser("eval", help="measure a head on labelled rows, with a 95 %% interval")
     measure.add_argument("--task", required=True, help="a task, or all")
     measure.add_argument(
-        "--data", type=Path, help=".jsonl[.gz] rows as in shared/data/text; default: the public test half"
+        "--data",
+        type=Path,
+        help="rows as in shared/data/text (.jsonl[.gz]) or shared/data/av; default: the public test half",
     )
     measure.add_argument("--engine", default="auto", help="as for score")
     measure.add_argument("--json", action="store_true", help="one JSON object a task")
@@ -54,6 +63,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run_score(args: argparse.Namespace) -> int:
     """Score every line, in input order, a batch at a time."""
+    if args.task in media.TASKS:
+        return media.score(args)
     base = _BASE if args.task == PARROTT else args.task
     model = _load(args.engine, base)
     head = _head(model, base)
@@ -83,19 +94,28 @@ def run_eval(args: argparse.Namespace) -> int:
     """Print the task's metric with its interval, the published figure beside it, and a table per label."""
     if args.task == "all" and args.data is not None:
         raise UsageError("affect eval: --data names the rows of one task; give --task NAME, or drop --data")
+    if args.task in media.TASKS:
+        _report(*media.measure(args), as_json=args.json)
+        return 0
     found: list[tuple[str, Evaluation]] = []
     for spec, model in _measured(args.engine, args.task):
         path = args.data if args.data is not None else _public_half(spec)
         one, skipped = _evaluate(model, spec, path)
         found.append((model.spec.model_id, one))
-        if args.json:
-            report = {"model": model.spec.model_id, "data": str(path), "skipped": skipped, **msgspec.to_builtins(one)}
-            print(msgspec.json.encode(report).decode(), flush=True)
-        else:
-            _print_evaluation(one, f"{model.spec.model_id} on {path}", skipped)
+        _report(one, f"{model.spec.model_id} on {path}", skipped, as_json=args.json)
     if args.task == "all" and not args.json:
         _print_table(found)
     return 0
+
+
+def _report(found: Evaluation, where: str, skipped: int, *, as_json: bool) -> None:
+    """Print what was measured; `where`: MODEL on DATA."""
+    if not as_json:
+        _print_evaluation(found, where, skipped)
+        return
+    model, data = where.split(" on ", 1)
+    report = {"model": model, "data": data, "skipped": skipped, **msgspec.to_builtins(found)}
+    print(msgspec.json.encode(report).decode(), flush=True)
 
 
 def _measured(engine: str, task: str) -> Iterator[tuple[TaskSpec, TextModel]]:

@@ -51,7 +51,8 @@ lock: $(VENV)/bin/python ## resolve pyproject.toml anew into locks/ (versions an
 	@$(PIP) install -q uv
 	@$(LOCK) --output-file locks/run.txt pyproject.toml locks/build.in
 	@$(LOCK) --extra av --extra dev --extra endpoint --extra export --extra faust --extra grafana --extra import --extra kafka --extra market --extra notebook --extra onnx --extra postgres --extra remote --constraint locks/run.txt --output-file locks/dev.txt pyproject.toml locks/build.in
-	@$(LOCK) --extra export --extra faust --extra grafana --extra kafka --extra onnx --extra postgres --extra remote --constraint locks/dev.txt --output-file locks/image.txt pyproject.toml locks/build.in
+	@$(LOCK) --extra export --extra faust --extra grafana --extra import --extra kafka --extra onnx --extra postgres --extra remote --constraint locks/dev.txt --output-file locks/image.txt pyproject.toml locks/build.in
+	@$(LOCK) --constraint locks/dev.txt --output-file locks/gpu.txt locks/gpu.in
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("affectstream needs Python 3.11 or newer, got %d.%d; set PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'

@@ -1,6 +1,6 @@
 """The part of kustomize that our overlays use, so that they are rendered where there is no kubectl.
 
-resources, namespace, images, patches (strategic merge, by file; target by kind and name). Anything else is an error.
+resources, components, namespace, images, patches (strategic merge, by file; target by kind and name); else an error.
 `test_kustomize.py` holds it to the real one where that is installed.
 """
 
@@ -21,12 +21,20 @@ KEYS = {"containers": "name", "env": "name", "volumes": "name", "volumeMounts": 
 def render(folder: Path) -> list[Resource]:
     """What `kubectl kustomize FOLDER` prints, in the order of the files."""
     asked = yaml.safe_load((folder / "kustomization.yaml").read_text())
-    unknown = set(asked) - {"apiVersion", "kind", "resources", "namespace", "images", "patches"}
+    unknown = set(asked) - {"apiVersion", "kind", "resources", "components", "namespace", "images", "patches"}
     assert not unknown, unknown
     made: list[Resource] = []
-    for name in asked["resources"]:
+    for name in asked.get("resources", []):
         path = folder / name
         made += render(path) if path.is_dir() else list(yaml.safe_load_all(path.read_text()))
+    for name in asked.get("components", []):
+        _change(made, folder / name, yaml.safe_load((folder / name / "kustomization.yaml").read_text()))
+    _change(made, folder, asked)
+    return made
+
+
+def _change(made: list[Resource], folder: Path, asked: dict[str, Any]) -> None:
+    """What a kustomization or a component does to resources."""
     for patch in asked.get("patches", []):
         _patch(made, yaml.safe_load((folder / patch["path"]).read_text()), patch.get("target"))
     for resource in made:
@@ -35,8 +43,8 @@ def render(folder: Path) -> list[Resource]:
         for container in containers(resource):
             for image in asked.get("images", []):
                 if container["image"] == image["name"]:
-                    container["image"] = f"{image['name']}:{image['newTag']}"
-    return made
+                    container["image"] = f"{image.get('newName', image['name'])}:{image['newTag']}"
+                    break
 
 
 def containers(resource: Resource) -> list[Resource]:

@@ -30,7 +30,7 @@ def tool(name: str) -> str:
     pytest.skip(why)
 
 
-def wait_for(what: Callable[[], T | None], why: Callable[[], object], seconds: float = 90.0) -> T:
+def wait_for(what: Callable[[], T | None], why: Callable[[], object], seconds: float = 120.0) -> T:
     """What `what` gives once it gives something; fails with `why` if that does not come."""
     until = time.monotonic() + seconds
     while (found := what()) is None:

@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PLACE = ROOT / "deploy" / "compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(PLACE.read_text())
-OURS = {"worker", "signals", "sink"}
+OURS = {"worker", "signals", "sink", "engine"}
 
 
 def specification() -> Any:
@@ -37,7 +37,7 @@ def test_it_is_a_compose_file() -> None:
 
 def test_images_have_versions_and_ports_stay_on_this_machine() -> None:
     for name, service in COMPOSE["services"].items():
-        assert re.fullmatch(r"affectstream:cpu|[a-z]+(/[a-z]+)?:v?\d+\.\d+(\.\d+)?", service["image"]), name
+        assert re.fullmatch(r"affectstream:[cg]pu|[a-z]+(/[a-z]+)?:v?\d+\.\d+(\.\d+)?", service["image"]), name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
 
 
@@ -47,7 +47,7 @@ def test_our_services_may_do_little(name: str) -> None:
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["depends_on"]["kafka"] == {"condition": "service_healthy"}
+    assert service.get("profiles", []) == (["gpu"] if name == "engine" else [])
 
 
 def test_what_is_mounted_is_there_and_named_volumes_are_declared() -> None:

@@ -31,23 +31,30 @@ class Run(NamedTuple):
 
 
 def from_docker() -> list[Run]:
-    found = [re.search(r"^CMD (.*)$", p.read_text(), re.MULTILINE) for p in sorted(DEPLOY.glob("Dockerfile.*"))]
-    return [Run("Dockerfile", json.loads(cmd[1]), {}) for cmd in found if cmd is not None]
+    return [Run(p.name, _default(p), {}) for p in sorted(DEPLOY.glob("Dockerfile.*"))]
+
+
+def _default(dockerfile: Path) -> list[str]:
+    found = re.search(r"^CMD (.*)$", dockerfile.read_text(), re.MULTILINE)
+    assert found is not None
+    words = json.loads(found[1])
+    assert isinstance(words, list)
+    return words
 
 
 def from_compose() -> list[Run]:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    default = from_docker()[0].words
-    return [
-        Run(f"compose {name}", s.get("command", default), {k: str(v) for k, v in s.get("environment", {}).items()})
-        for name, s in services.items()
-        if s["image"].startswith("affectstream")
-    ]
+    made = []
+    for name, service in services.items():
+        if service["image"].startswith("affectstream"):
+            words = service.get("command") or _default(ROOT / service["build"]["dockerfile"])
+            made.append(Run(f"compose {name}", words, {k: str(v) for k, v in service.get("environment", {}).items()}))
+    return made
 
 
 def from_kustomize() -> list[Run]:
     made = []
-    for overlay in ("cpu",):
+    for overlay in ("cpu", "gpu"):
         resources = render(DEPLOY / "kustomize" / overlay)
         (settings,) = (r["data"] for r in resources if r["kind"] == "ConfigMap")
         values = {**settings, "POD_NAME": "worker-0"}
@@ -99,5 +106,5 @@ async def _opened(url: str) -> None:
 
 
 def test_all_of_them_were_found() -> None:
-    assert len(RUNS) >= 1 + 3 + 3 + 3
-    assert {run.words[0] for run in RUNS} >= {"run", "signals", "sink"}
+    assert len(RUNS) >= 2 + 4 + 3 + 4 + 4
+    assert {run.words[0] for run in RUNS} == {"run", "signals", "sink", "engine"}

@@ -12,8 +12,10 @@ import yaml
 from kubernetes_validate import ValidationError, validate
 from kustomized import containers, render
 
+from stream.cli import build_parser
+
 FOLDER = Path(__file__).parents[2] / "deploy" / "kustomize"
-OVERLAYS = ("cpu",)
+OVERLAYS = ("cpu", "gpu")
 VERSIONS = ("1.34", "1.37")
 
 
@@ -77,6 +79,11 @@ def test_alive_is_not_ready_and_ports_are_named(overlay: str) -> None:
         if name == "sink":
             assert "livenessProbe" not in container  # it serves nothing
             continue
+        if name == "engine":
+            args = build_parser().parse_args(container["livenessProbe"]["exec"]["command"][1:])
+            assert args.control.startswith("tcp://127.0.0.1:")
+            assert container["readinessProbe"]["tcpSocket"] == {"port": "engine"}
+            continue
         assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
         assert {port["name"] for port in container["ports"]} == {"http"}
@@ -107,3 +114,18 @@ def test_services_select_pods_and_no_secret_is_written_down(overlay: str) -> Non
         assert any(service["spec"]["selector"].items() <= labels.items() for labels in pods)
     assert [r for r in resources if r["kind"] == "Secret"] == []
     assert {r["metadata"].get("namespace", "affectstream") for r in resources} == {"affectstream"}
+
+
+def test_only_the_engine_server_asks_for_a_gpu_and_workers_find_it() -> None:
+    found = {overlay: workloads(overlay) for overlay in OVERLAYS}
+    asking = {(o, n) for o, named in found.items() for n, w in named.items() if "nvidia.com/gpu" in str(containers(w))}
+    assert asking == {("gpu", "engine")}
+    assert {n: containers(w)[0]["image"] for n, w in found["gpu"].items()} == {
+        "engine": "affectstream:gpu", "worker": "affectstream:cpu", "signals": "affectstream:cpu",
+        "sink": "affectstream:cpu",
+    }  # fmt: skip
+    given = {e["name"]: e.get("value") for e in containers(found["gpu"]["worker"])[0]["env"]}
+    (service,) = (r for r in render(FOLDER / "gpu") if r["kind"] == "Service" and r["metadata"]["name"] == "engine")
+    assert given["AFFECT_ENGINE__ADDRESS"] == f"tcp://engine:{service['spec']['ports'][0]['port']}"
+    for name, mount in (("engine", "/etc/affect-keys"), ("worker", given["AFFECT_ENGINE__KEYS"])):
+        assert mount in [m["mountPath"] for m in containers(found["gpu"][name])[0]["volumeMounts"]]

@@ -42,7 +42,7 @@ def rules(kind: str) -> dict[str, str]:
 
 
 def done(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*map(str, words)], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([*map(str, words)], capture_output=True, text=True, check=False, timeout=200)
 
 
 def laid_out(folder: Path, target: str | None = None) -> Path:

@@ -6,6 +6,7 @@
         ManifestInvalid            manifest missing, malformed or not matching its file (sha256)
         ShapeMismatch              a tensor does not fit the engine's spec
         PrecisionRefused           a derived file that the gate refused, or never saw
+        BackendRefused             a backend cannot run the model on this machine
         EngineLost                 the backend is gone; retriable after a new load
           EngineAway               an engine server does not answer; retriable as it is
         ResearchOnly               the weights may be used for research alone, and the caller does not say that it is
@@ -49,6 +50,12 @@ class PrecisionRefused(EngineError):
 
 class ShapeMismatch(EngineError):
     """A tensor does not fit `EngineSpec`. Never retriable: the caller is wrong."""
+
+
+class BackendRefused(EngineError):
+    """A backend cannot run a model on this machine, or failed its trial; the message says what is lacking."""
+
+    exit_code = 2
 
 
 class EngineLost(EngineError):

@@ -44,24 +44,30 @@ def moved(spec: EngineSpec, one: Mapping[str, F64], other: Mapping[str, F64]) ->
 
 
 def objection(known: TextModel, tried: TextModel) -> str:
-    """Why `tried` must not score in the place of `known`; empty where it may.
-
-    It answers as `known` does but for its precision, and a text's digits are the same alone, among others, in any
-    order.
+    """Why `tried` must not score in the place of `known`; empty where it answers as `known` does but for its precision.
 
     Raises:
         EngineError: `tried` fails.
     """
-    batch = tried.featurize(TEXTS)
-    there = tried.engine.infer(batch).logits
+    there = tried.logits(TEXTS).logits
     if not all(np.isfinite(x).all() for x in there.values()):
         return "it gives logits that are not finite"
     mean, most = moved(known.spec, known.logits(TEXTS).logits, there)
     if mean > MEAN_MOVED or most > MOST_MOVED:
         return f"it answers otherwise than {known.spec.backend}: probabilities move by {mean:.3f}, at most {most:.3f}"
-    back = tried.engine.infer(tried.featurize(TEXTS[::-1])).logits
+    return ""
+
+
+def unsteady(tried: TextModel) -> str:
+    """Why a replay would not give the same bytes; empty where a text's digits are the same alone, among others, in any
+    order.
+
+    Raises:
+        EngineError: `tried` fails.
+    """
+    there, back = tried.logits(TEXTS).logits, tried.logits(TEXTS[::-1]).logits
     for task, logits in there.items():
-        alone = np.concatenate([tried.engine.infer(tried.featurize([t])).logits[task] for t in TEXTS])
+        alone = np.concatenate([tried.logits([t]).logits[task] for t in TEXTS])
         if alone.tobytes() != logits.tobytes() or back[task][::-1].tobytes() != logits.tobytes():
             return "the digits of a text depend on its neighbours there, so a replay would not give the same bytes"
     return ""

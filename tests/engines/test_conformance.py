@@ -1,8 +1,9 @@
-"""What `engines.base.Engine` promises, asked of every engine and precision, and of a served one; of TensorRT's on a
-card in numpy."""
+"""What `engines.base.Engine` promises, asked of every engine and precision, and of a served one; of those of a card with
+something in its place."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,16 +16,21 @@ from engines.load import load_remote, load_text_model
 from engines.precisions import PRECISIONS
 from engines.probability import probabilities
 from engines.shelf import Shelf
-from tests.engines import fake_card, precise, serving, tiny
+from tests.engines import fake_card, precise, serving, test_onnx_cuda, tiny
 
 MODELS = {
     "stub": load_text_model("stub"),
     "hashed": load_text_model("hashed"),
     "onnx": tiny.model(),
+    "onnx-cuda": test_onnx_cuda.model(tiny.packed(int8=False)),
     **{f"onnx {precision}": precise.model(precision) for precision in PRECISIONS},
     "tensorrt": fake_card.tensorrt_model(),
 }
 MODELS["joined"] = join([(MODELS["onnx"], ("needs", "mood")), (MODELS["hashed"], ("emtract7", "crisis_info6"))])
+if importlib.util.find_spec("torch") is not None:
+    from tests.engines import test_torch_cuda
+
+    MODELS["torch"] = test_torch_cuda.model()
 TEXTS = ["we need water now", "", "so happy 😀😀", "stocks fall https://x.y @ann", "not good!!! " * 40, "\ud800", "a"]
 
 each = pytest.mark.parametrize("model", [*MODELS, "remote"], indirect=True)
@@ -66,6 +72,11 @@ def test_a_row_depends_on_its_text_alone(model: TextModel) -> None:
     again = model.engine.infer(model.featurize(TEXTS)).logits
     for task, logits in whole.items():
         alone = np.concatenate([model.engine.infer(model.featurize([t])).logits[task] for t in TEXTS])
+        if model is MODELS.get(
+            "torch"
+        ):  # torch's kernels for a CPU add in another order at another place (decision 37)
+            np.testing.assert_allclose(alone, logits, atol=1e-5)
+            continue
         assert alone.tobytes() == logits.tobytes() == again[task].tobytes()
         assert back[task][::-1].tobytes() == logits.tobytes()
 

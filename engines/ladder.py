@@ -168,16 +168,16 @@ class Ladder:
         """The engine, if it stands its trial. Who asks for it by name gets it with unsteady digits too, and is told."""
         try:
             tried = TextModel(self._known.featurize, engine)
-            against = objection(self._known, tried) or unsteady(tried)
-            if against and by_name and not objection(self._known, tried):
-                _log.warning("engine %s is taken because it was asked for: %s", engine.spec.backend, against)
-                against = ""
+            against = objection(self._known, tried)
+            loose = "" if against else unsteady(tried)
         except EngineError:
             engine.close()
             raise
-        if against:
+        if loose and by_name:
+            _log.warning("engine %s is taken because it was asked for: %s", engine.spec.backend, loose)
+        elif against or loose:
             engine.close()
-            raise BackendRefused(against)
+            raise BackendRefused(against or loose)
         return engine
 
     def _built(self) -> Engine | str:

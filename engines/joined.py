@@ -21,8 +21,11 @@ class Joined:
     def __init__(self, models: Sequence[tuple[TextModel, Sequence[str]]]) -> None:
         self._models = [model for model, _ in models]
         self._tasks = [tuple(tasks) for _, tasks in models]
+        self.spec = self._spec()
+
+    def _spec(self) -> EngineSpec:
         specs = [model.spec for model in self._models]
-        self.spec = EngineSpec(
+        return EngineSpec(
             "+".join(s.name for s in specs),
             "+".join(s.version for s in specs),
             "+".join(dict.fromkeys(s.backend for s in specs)),
@@ -50,6 +53,7 @@ class Joined:
             scored = model.engine.infer(TensorBatch(batch.rows, self._own(batch.tensors, place)))
             logits |= {h.task: scored.logits[h.task] for h in model.spec.heads if h.task in tasks}
             seconds += scored.run_s
+        self.spec = self._spec()  # a part may have changed to a better engine (`engines.plans.Meanwhile`)
         return ScoreBatch(logits, seconds)
 
     def _own(self, tensors: Mapping[str, AnyArray], place: int) -> dict[str, AnyArray]:

@@ -186,18 +186,18 @@ class Ladder:
         except EngineError as error:
             return str(error)
 
-    def _card(self, *packages: str) -> DeviceFacts:
-        """The card, once the packages are there and the driver answers."""
+    def _card(self, extra: str, *packages: str) -> DeviceFacts:
+        """The card, once the packages (of an extra) are there and the driver answers."""
         missing = self._here.lacking(*packages)
         facts, why = self._here.facts()
-        reasons = [r for r in (missing and f"{missing} (pip install 'affectstream[gpu]')", why) if r]
+        reasons = [r for r in (missing and f"{missing} (pip install 'affectstream[{extra}]')", why) if r]
         if reasons or facts is None:
             raise BackendRefused("; ".join(reasons))
         return facts
 
     def _plan_needs(self) -> tuple[DeviceFacts, str, str]:
         """(card, TensorRT's version, digest of the fp16 file)."""
-        facts = self._card("tensorrt", "cuda.core")
+        facts = self._card("gpu", "tensorrt", "cuda.core")
         version = self._here.version()
         if version is None or version.split(".")[0] != TENSORRT_MAJOR:
             raise BackendRefused(
@@ -218,7 +218,7 @@ class Ladder:
         return PlanEngine(self._spec("tensorrt", digest), plan, self._here.device(facts), self._buckets, self._pieces)
 
     def _torch(self) -> Engine:
-        facts = self._card("torch", "onnx")
+        facts = self._card("train", "torch", "onnx")
         from engines.torch_cuda import TorchDevice, TorchPlan
 
         device = TorchDevice(facts)
@@ -232,7 +232,7 @@ class Ladder:
         why = refusal()
         if why:
             raise BackendRefused(why)
-        self._card("onnxruntime")
+        self._card("gpu", "onnxruntime")
         derived, packed = open_derived(self._manifest, PRECISION, self._here.home)
         return OnnxCudaEngine(self._spec("onnx-cuda", derived.sha256), packed, self._buckets, self._pieces)
 

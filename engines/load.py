@@ -15,10 +15,11 @@ import msgspec
 from engines import features, stub
 from engines.artefacts import ZOO, Manifest, names, read_manifest, read_packed, read_weights
 from engines.base import Recipe, TensorBatch, TextModel
-from engines.choice import resolve
-from engines.errors import ManifestInvalid, UnknownModel
+from engines.choice import ALIASES, BETTER, resolve
+from engines.errors import EngineError, ManifestInvalid, UnknownModel
 from engines.hashed import HashedEngine
 from engines.joined import join
+from engines.ladder import BACKENDS, Ladder, Rung
 from engines.onnx import OnnxEngine
 from engines.precisions import open_derived
 from engines.wordpieces import WordPieces
@@ -37,6 +38,8 @@ def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1, tasks
     `auto`, and a joined name, take every head from the model that is best at it (`engines.choice`). `TextModel.reason`
     says why `auto` refused a better engine; it is empty when the name was asked for by itself.
     `NAME:PRECISION`, as `text-affect:fp32`, is a file that `affect models build` derived and the gate passed.
+    `NAME:BACKEND`, as `text-affect:torch`, is the model on that backend or an error; without, an encoder runs on the
+    best backend that works here (`engines.ladder`), and `reason` says why each better one does not.
 
     Args:
         threads: rows that an encoder works on at the same time, 0 = one a core; changes no digit. The other engines
@@ -47,6 +50,7 @@ def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1, tasks
         UnknownModel: no such name; the message lists what there is.
         ManifestInvalid: its files are missing, malformed or do not match the recorded sha256.
         PrecisionRefused: the gate refused the precision asked for, or never saw it.
+        BackendRefused: the backend asked for does not work here.
         MissingExtra: the model needs a package that is not installed.
     """
     if name == "stub":
@@ -59,7 +63,8 @@ def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1, tasks
         return _precise(next(iter(choice.models)), name.partition(":")[2], zoo, threads)
     if len(choice.models) == 1:
         return _load(next(iter(choice.models)), zoo, threads, choice.reason)
-    return join([(_load(folder, zoo, threads, ""), heads) for folder, heads in choice.models.items()], choice.reason)
+    parts = [(_load(folder, zoo, threads, ""), heads) for folder, heads in choice.models.items()]
+    return join(parts, "; ".join(filter(None, (choice.reason, *(model.reason for model, _ in parts)))))
 
 
 def _load(folder: str, zoo: Path, threads: int, reason: str) -> TextModel:
@@ -69,17 +74,56 @@ def _load(folder: str, zoo: Path, threads: int, reason: str) -> TextModel:
     if manifest.backend == "numpy":
         return _hashed(manifest, zoo, reason)
     if manifest.backend == "onnx-cpu":
-        return replace(encoder(manifest, read_packed(manifest, zoo), threads), reason=reason)
+        model = climb(manifest, zoo, threads)[0]
+        return replace(model, reason="; ".join(filter(None, (reason, model.reason))))
     raise ManifestInvalid(
         f"model {folder!r}: backend expected 'numpy' or 'onnx-cpu', got {manifest.backend!r}; no other is here"
     )
 
 
-def _precise(folder: str, precision: str, zoo: Path, threads: int) -> TextModel:
+def _precise(folder: str, variant: str, zoo: Path, threads: int) -> TextModel:
+    """A precision file, or the model on one backend."""
     manifest = read_manifest(folder, zoo)
     if manifest.backend != "onnx-cpu":
-        raise UnknownModel(f"engine {folder}:{precision}: {folder} has one precision; ask for {folder!r}")
-    return encoder(manifest, open_derived(manifest, precision)[1], threads, precision)
+        raise UnknownModel(f"engine {folder}:{variant}: {folder} has one precision and backend; ask for {folder!r}")
+    if variant in BACKENDS:
+        return climb(manifest, zoo, threads, variant)[0]
+    return encoder(manifest, open_derived(manifest, variant)[1], threads, variant)
+
+
+def ladder(name: str = BETTER, zoo: Path = ZOO, threads: int = 1) -> Ladder:
+    """The backends of an encoder of the zoo on this machine.
+
+    Raises:
+        UnknownModel: no encoder of that name. ManifestInvalid, MissingExtra: it cannot be loaded on the CPU.
+    """
+    manifest = read_manifest(ALIASES.get(name, name), zoo)
+    if manifest.backend != "onnx-cpu":
+        raise UnknownModel(f"model {name!r} is no encoder: it runs in numpy, and there is nothing to choose or build")
+    packed = read_packed(manifest, zoo)
+    known = encoder(manifest, packed, threads)
+    return Ladder(manifest, packed, known, len(known.recipe.vocabulary) if known.recipe else 0)
+
+
+def climb(manifest: Manifest, zoo: Path, threads: int, wanted: str | None = None) -> tuple[TextModel, tuple[Rung, ...]]:
+    """(an encoder on the best backend that works here, or on the one wanted; every backend with its reason)."""
+    return ladder(manifest.name, zoo, threads).climb(wanted)
+
+
+def backends(name: str = BETTER, zoo: Path = ZOO) -> tuple[Rung, ...]:
+    """Every backend of an encoder, best first, and the hashed bag below them: taken, or why not. Never raises for a
+    backend: what cannot be loaded at all is a reason too.
+    """
+    try:
+        model, rungs = ladder(name, zoo).climb()
+    except EngineError as error:
+        gone = tuple(Rung(backend, False, str(error)) for backend in BACKENDS)
+        return (*gone, Rung("hashed", True, ""))
+    model.engine.close()
+    return (
+        *rungs,
+        Rung("hashed", False, "another model, less right: taken where its heads are the better ones, or by name"),
+    )
 
 
 def load_remote(address: str, keys: Path | None = None, deadline_s: float = 30.0) -> TextModel:

@@ -14,7 +14,7 @@ GROUND = {
     "engines": set(
         """
         artefacts base batching buckets choice desk device driver encoder_weights errors faces features media
-        onnx_session orders plan_cache precisions probability shelf tasks token_rows wire wordpieces
+        onnx_session orders plan_cache precisions probability shelf tasks token_rows trial wire wordpieces
         """.split()
     ),
     "operators": set(
@@ -40,7 +40,7 @@ GROUND = {
 ROOF = {
     "engines": set(
         """
-        derive evaluate gate load load_media serve
+        derive evaluate gate ladder load load_media plans serve
         """.split()
     ),
     "operators": set(
@@ -74,6 +74,7 @@ DOORS = {
     "cv2": {"operators/pictures.py"},
     "soundfile": {"operators/sounds.py", "engines/training/"},
     "onnxruntime": {"engines/derive/", "engines/onnx.py", "engines/onnx_session.py", "engines/training/"},
+    "onnxruntime": {"engines/derive/", "engines/onnx.py", "engines/onnx_cuda.py", "engines/training/"},
     "onnx": {"engines/derive/", "engines/encoder_weights.py", "engines/training/"},
     "tensorrt": {"engines/tensorrt.py", "engines/tensorrt_build.py"},
     "tokenizers": {"engines/wordpieces.py"},

@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from engines.artefacts import Manifest, MetricRow
 from engines.evaluate import Evaluation
 
+GPU = (
+    "TensorRT backend: type-checked, never executed. torch and onnxruntime on CUDA: not yet run on a card"
+    " (docs/gpu.md). All figures here are of the CPU."
+)
+
 
 def write_card(manifest: Manifest, evaluations: Sequence[Evaluation], recipe: str) -> str:
     """The card as Markdown: what it is for, its limits, what it was made from, and a table per label of every head."""
@@ -19,6 +24,7 @@ def write_card(manifest: Manifest, evaluations: Sequence[Evaluation], recipe: st
         "",
         f"**Limits.** {manifest.limits}",
         "",
+        *(["**On a GPU.** " + GPU, ""] if manifest.backend == "onnx-cpu" else []),
         f"**Rebuilt by** `{manifest.training_command}` (seed {manifest.seed}). {recipe}",
         "",
         "## Data",

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from engines.errors import AffectError, MissingExtra
-from engines.load import list_models, load_text_model
+from engines.load import backends, list_models, load_text_model
 
 PACKAGES = (
     "numpy",
@@ -91,6 +91,7 @@ def _models() -> list[Finding]:
         out.append(Finding("engine (auto)", "ok", f"{detail}; {chosen.reason}" if chosen.reason else detail))
     except AffectError as error:
         out.append(Finding("engine (auto)", "fail", str(error)))
+    out += [Finding(f"on {r.backend}", "ok" if r.taken else "note", r.reason or "taken") for r in backends()]
     return out
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 
-from stream.commands import engine_bench, engine_serve, engine_verify
+from stream.commands import engine_bench, engine_build, engine_serve, engine_verify
 
-MEMBERS = (engine_bench, engine_serve, engine_verify)
+MEMBERS = (engine_bench, engine_build, engine_serve, engine_verify)
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,5 +1,6 @@
-"""What `engines.base.Engine` promises, asked of every engine and precision, and of a served one; of those of a card with
-something in its place."""
+"""What `engines.base.Engine` promises, asked of every engine, served ones and precisions too; cards are stood in
+for.
+"""
 
 from __future__ import annotations
 
@@ -72,9 +73,7 @@ def test_a_row_depends_on_its_text_alone(model: TextModel) -> None:
     again = model.engine.infer(model.featurize(TEXTS)).logits
     for task, logits in whole.items():
         alone = np.concatenate([model.engine.infer(model.featurize([t])).logits[task] for t in TEXTS])
-        if model is MODELS.get(
-            "torch"
-        ):  # torch's kernels for a CPU add in another order at another place (decision 37)
+        if model is MODELS.get("torch"):  # its CPU kernels add in another order at another place (decision 37)
             np.testing.assert_allclose(alone, logits, atol=1e-5)
             continue
         assert alone.tobytes() == logits.tobytes() == again[task].tobytes()

@@ -18,9 +18,11 @@ from engines.buckets import Buckets
 from engines.device import DeviceFacts, Plan
 from engines.errors import BackendRefused
 from engines.ladder import BACKENDS, Ladder, Machine, Rung
+from engines.load import backends, load_text_model
 from engines.plan_cache import PlanCache, PlanKey
 from engines.plan_engine import PlanEngine
 from engines.plans import Meanwhile, build_plan, plan_key
+from stream.cli import main
 from tests.engines import precise, tiny
 from tests.engines.fake_card import FACTS, FakeCard, FakePlan, Net
 
@@ -29,6 +31,7 @@ BUCKETS = Buckets().capped(24)
 CHILD = """
 import os, sys, msgspec
 from pathlib import Path
+from engines.load import backends, load_text_model
 from engines.plan_cache import PlanCache, PlanKey
 
 class Request(msgspec.Struct):
@@ -131,8 +134,8 @@ def test_on_a_machine_without_a_card_every_reason_is_told(bench: Bench) -> None:
     bench.facts, bench.lacks = None, {"tensorrt", "cuda.core", "torch"}
     model, rungs = bench.climb()
     assert serves(model) == "onnx-cpu"
-    for backend in ("tensorrt", "torch"):
-        assert "not installed (pip install 'affectstream[gpu]'); no NVIDIA driver" in rungs[backend].reason
+    for backend, extra in (("tensorrt", "gpu"), ("torch", "train")):
+        assert f"not installed (pip install 'affectstream[{extra}]'); no NVIDIA driver" in rungs[backend].reason
     assert "has no CUDA provider" in rungs["onnx-cuda"].reason
     assert model.reason == "; ".join(f"{b} refused: {rungs[b].reason}" for b in BACKENDS[:3])
 
@@ -240,3 +243,38 @@ def test_a_backend_asked_for_by_name_is_that_one_or_an_error(bench: Bench) -> No
     model, rungs = bench.climb("tensorrt")
     assert serves(model) == "tensorrt"
     assert rungs["torch"].reason == "a better one is taken" or "asked for" in rungs["torch"].reason
+
+
+def test_the_loader_the_doctor_and_the_command_tell_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On this machine, whatever it has: every backend is taken or has its reason, everywhere the same one."""
+    rungs = backends()
+    assert [r.backend for r in rungs] == [*BACKENDS, "hashed"]
+    assert sum(r.taken for r in rungs) == 1
+    assert all(r.reason for r in rungs if not r.taken)
+    assert main(["doctor", "--json"]) == 0
+    told = {f["what"]: f["detail"] for f in map(msgspec.json.decode, capsys.readouterr().out.splitlines())}
+    assert {r.backend: told[f"on {r.backend}"] for r in rungs} == {r.backend: r.reason or "taken" for r in rungs}
+    zoo = precise.zoo(tmp_path)
+    model = load_text_model("text-affect", zoo)
+    for rung in rungs[: BACKENDS.index(model.spec.backend)]:
+        assert f"{rung.backend} refused: " in model.reason
+    assert load_text_model("text-affect:onnx-cpu", zoo).spec.backend == "onnx-cpu"
+    refused = [r for r in rungs[:3] if not r.taken]
+    for rung in refused:
+        with pytest.raises(BackendRefused, match=f"{rung.backend}' cannot run"):
+            load_text_model(f"text-affect:{rung.backend}", zoo)
+
+
+def test_the_command_builds_or_says_what_is_lacking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AFFECT_PLANS", str(tmp_path))
+    assert main(["engine", "build", "--list"]) == 0
+    if backends()[0].taken:
+        pytest.skip("TensorRT is here")
+    assert main(["engine", "build"]) == 2
+    assert "not installed (pip install 'affectstream[gpu]')" in capsys.readouterr().err
+    assert main(["engine", "build", "hashed"]) == 2
+    assert "no encoder" in capsys.readouterr().err

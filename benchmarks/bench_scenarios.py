@@ -1,6 +1,6 @@
 """Whether what is emitted is true: the signals of the three scenarios beside the moods that were planted in them.
 
-    python benchmarks/bench_scenarios.py [--scenario panic --minutes 60 --rate 400 --seeds 1 --engine hashed]
+    python benchmarks/bench_scenarios.py [--scenario panic --minutes 60 --rate 400 --seeds 1 --learn 96 --engine hashed]
 
 A signal is a mean of what the model says of posts, so its truth is the planted mix of moods as the model hears it. How
 it hears each mood of each entity is measured on a stream of another seed in which people speak of nothing else; the
@@ -226,8 +226,13 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=60)
     parser.add_argument("--rate", type=int, default=400, help="posts a minute (default: 400)")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--learn", type=int, default=8, help="posts a minute of each mood (default: 8)")
-    parser.add_argument("--engine", default="hashed")
+    parser.add_argument(
+        "--learn",
+        type=int,
+        default=96,
+        help="posts a minute of each mood; few make the truth itself unsure (default: 96)",
+    )
+    parser.add_argument("--engine", default="hashed", help="the model that hears (default: hashed)")
     options = parser.parse_args()
     worst = 1.0
     for name in PLOTS if options.scenario == "every" else [options.scenario]:

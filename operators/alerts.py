@@ -227,6 +227,8 @@ def _fold(state: _State, rule: Rule, end: int, count: float | None) -> None:
     state.total *= silent
     state.weight += (1.0 - silent) * (1.0 - state.weight)
     state.folded = end
+    if end < state.since + size:  # it may have begun before anything was read: a part of a window is no usual one
+        count = None
     if count is not None:
         if rule.kind == "cusum":
             state.grown = _grown(state, rule, min(gap, size) / size, count, end)

@@ -12,6 +12,8 @@ import numpy as np
 from operators.records import F64
 
 Z95 = 1.959963984540054
+DRAWN = 2.0
+"""Posts by which a sample variance is drawn to that of a coin."""
 
 
 def wilson(share: F64, n_eff: F64) -> tuple[F64, F64]:
@@ -28,13 +30,14 @@ def share(mean: F64, mean_square: F64, n_eff: F64) -> tuple[F64, F64]:
 
     Wilson's form with the sample size at which a coin would spread as these probabilities do: `n_eff` times
     p(1 - p) / variance. Hard 0/1 scores give Wilson's own interval; soft ones, which spread less, a narrower one. The
-    sample variance (n - 1 below the line) is drawn to the coin's by one post: small windows keep their coverage. The
-    interval is Student's rather than the normal one, its quantile to first order in 1/n.
+    sample variance (n - 1 below the line) is drawn to the coin's by two posts: a small window in which a rare emotion
+    happens not to be looks surer than it is. The interval is Student's rather than the normal one, its quantile to
+    first order in 1/n.
     """
     n = np.maximum(n_eff, 1.0 + 1e-9)
     coin = np.maximum(mean * (1 - mean), 0.0)
     spread = np.clip((mean_square - mean * mean) * n / (n - 1), 0.0, coin)
-    variance = (spread * n + coin) / (n + 1)
+    variance = (spread * n + DRAWN * coin) / (n + DRAWN)
     student = (1 + (Z95 * Z95 + 1) / (4 * n)) ** 2
     return wilson(mean, n_eff / student * np.where(variance > 0, coin / np.where(variance > 0, variance, 1.0), 1.0))
 

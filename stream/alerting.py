@@ -10,7 +10,9 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
+from typing import Final
 
 from operators.alerts import Rules
 from operators.base import Clock
@@ -22,18 +24,21 @@ from stream.errors import UsageError
 from stream.topics import ALERTS, DEAD_LETTER, SIGNALS
 from stream.worker import HAND_OVER_S, STOP_S, Pace, Pulse, commit, finish, steadily
 
+SHIPPED: Final = "shipped"
+"""In the place of a path: the rules that come with the package, `stream/rules/alerts.toml`."""
 READ_ROWS = 500
 """Rows folded at a time: some 10 ms, so that nothing else on the loop waits long."""
 
 
 def load_rules(path: str) -> Rules:
-    """The rules of a TOML file.
+    """The rules of a TOML file; `shipped` = those that come with the package.
 
     Raises:
         UsageError: the file cannot be read. ConfigInvalid: what it says cannot work; names file, rule and key.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        found = files("stream").joinpath("rules", "alerts.toml") if path == SHIPPED else Path(path)
+        text = found.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"alert rules {path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -139,7 +139,7 @@ class RegistryConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class AlertsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """rules: TOML file of `[[rule]]` tables (see deploy/config/alerts.toml); "" = no alerts.
+    """rules: TOML file of `[[rule]]` tables (see deploy/config/alerts.toml), `shipped` = that one; "" = no alerts.
 
     webhook: address every alert is posted to, "" = none; signed with AFFECT_WEBHOOK_SECRET. page: address of the live
     page, for links in what is posted. posts: so many posts behind an alert, their ids and masked texts, go with what is

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from engines.base import TextModel
 from operators.records import DeadLetter
 from stream.base import CommitUnit, Log, TopicSpec
-from stream.config import Config
+from stream.config import Config, load_config
 from stream.errors import UsageError
 from stream.ingest import IngestPlan, in_seconds, ingest
 from stream.ops_status import OpsStatus
@@ -114,6 +114,38 @@ async def _as_before(log: Log, topology: Topology) -> None:
                 f"{config.log.url}: it holds a replay with {name} {then.get(name)}, asked for {value}; "
                 "use another --log, or none"
             )
+
+
+async def settings_of(log: Log, domain: str, path: str | None, engine: str | None) -> tuple[Config, bool]:
+    """The settings a log was run with, and whether that was a replay: those of the file `path`, else those a replay has
+    left in the log, else the defaults. `engine`: instead of the model they name.
+
+    Raises:
+        UsageError: the file cannot be used, or is of another domain.
+    """
+    replayed = False
+    if path is not None:
+        config = load_config(path)
+        if config.domain != domain:
+            raise UsageError(f"-c {path}: it is of domain {config.domain}, expected {domain}")
+    else:
+        held = (await log.restore(SETTINGS, f"replay-{domain}")).get(f"replay-{domain}")
+        replayed = held is not None
+        if held is None:
+            config = msgspec.convert({"domain": domain, "time": {"future": "36500d"}}, Config)
+        else:
+            then = msgspec.json.decode(held, type=dict[str, str])
+            config = replay_config(
+                domain,
+                topic=then["topic"],
+                engine=then["model"].split("@")[0],
+                windows=then["--windows"].split(","),
+                lateness=then["--lateness"],
+                disorder=then["--disorder"],
+            )
+    if engine is not None:
+        config = msgspec.structs.replace(config, engine=msgspec.structs.replace(config.engine, name=engine))
+    return config.check(), replayed
 
 
 async def _reasons(log: Log, topology: Topology) -> str:

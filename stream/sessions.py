@@ -20,6 +20,7 @@ from stream.errors import UsageError
 Phase = Literal["pre-open", "open", "post-close", "closed"]
 PHASES: tuple[Phase, ...] = ("post-close", "closed", "pre-open", "open")
 """In the order they come in a trading day, which begins with the close of the one before."""
+DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,38 @@ class Sessions:
             return None
         return self.days[first], phase
 
+    def span(self, moment_ms: int) -> tuple[int, int]:
+        """The whole phase that holds a moment: [start, end), epoch milliseconds.
+
+        Raises:
+            UsageError: the calendar does not reach that far.
+        """
+        at = self._next_close(moment_ms)
+        opens, before = self.opens[at], self._close_before(at)
+        if moment_ms >= opens:
+            return opens, self.closes[at]
+        dawn = min(max(before, self._midnight(self.days[at])), opens)
+        dusk = before if at == 0 else min(max(before, self._midnight(self.days[at - 1] + timedelta(days=1))), dawn)
+        return (dawn, opens) if moment_ms >= dawn else (dusk, dawn) if moment_ms >= dusk else (before, dusk)
+
+    def day_span(self, moment_ms: int) -> tuple[int, int]:
+        """The whole trading day that holds a moment: from the close before to its own, [start, end).
+
+        Raises:
+            UsageError: the calendar does not reach that far.
+        """
+        at = self._next_close(moment_ms)
+        return self._close_before(at), self.closes[at]
+
+    def _close_before(self, at: int) -> int:
+        return self.closes[at - 1] if at else self.opens[0] - DAY_MS
+
+    def _midnight(self, day: date) -> int:
+        return round(datetime(day.year, day.month, day.day, tzinfo=self.zone).timestamp() * 1000)
+
     def _next_close(self, moment_ms: int) -> int:
         at = bisect_right(self.closes, moment_ms)
-        if at == len(self.closes) or (at == 0 and moment_ms < self.opens[0] - 86_400_000):
+        if at == len(self.closes) or (at == 0 and moment_ms < self.opens[0] - DAY_MS):
             told = datetime.fromtimestamp(moment_ms / 1000, UTC).date()
             raise UsageError(f"calendar {self.exchange}: {told} lies outside {self.days[0]} to {self.days[-1]}")
         return at

@@ -52,8 +52,8 @@ ROOF = {
         """
         agents alerting archive_open cli commands connect contributing delivering exporting file_archive
         following ingest live looking_back notebook precision_build precision_gate registry_open replaying
-        results runner scoring serve signal_gate signals_app signals_serve sinking standing topology web
-        web_archive windowing worker
+        results runner scoring serve session_windows signal_gate signals_app signals_serve sinking standing
+        topology web web_archive windowing worker
         """.split()
     ),
 }

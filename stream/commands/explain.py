@@ -10,13 +10,12 @@ import time
 import msgspec
 
 from stream.archive_base import row_id_parts
-from stream.base import Log
-from stream.config import DOMAINS, Config, load_config
+from stream.config import DOMAINS
 from stream.connect import open_existing
 from stream.contributing import contributing
 from stream.contribution import BYS, Contribution
 from stream.errors import UsageError
-from stream.replaying import SETTINGS, replay_config
+from stream.replaying import settings_of
 from stream.topology import build
 
 PARTS = {
@@ -61,7 +60,7 @@ def run_explain(args: argparse.Namespace) -> int:
 async def _explain(args: argparse.Namespace, domain: str) -> int:
     log = open_existing(args.log)
     try:
-        config, replayed = await _settings(log, args, domain)
+        config, replayed = await settings_of(log, domain, args.config, args.engine)
         known = {spec.name: spec.partitions for spec in await log.topics()}
         if config.topic not in known:
             raise UsageError(
@@ -80,34 +79,6 @@ async def _explain(args: argparse.Namespace, domain: str) -> int:
         for line in lines(found):
             print(line)
     return 0
-
-
-async def _settings(log: Log, args: argparse.Namespace, domain: str) -> tuple[Config, bool]:
-    """The settings of the run, and whether it was a replay."""
-    if args.config is not None:
-        config, replayed = load_config(args.config), False
-        if config.domain != domain:
-            raise UsageError(f"-c {args.config}: it is of domain {config.domain}, the signal is of {domain}")
-    else:
-        held = (await log.restore(SETTINGS, f"replay-{domain}")).get(f"replay-{domain}")
-        replayed = held is not None
-        if held is None:
-            config = msgspec.convert({"domain": domain, "time": {"future": "36500d"}}, Config)
-        else:
-            then = msgspec.json.decode(held, type=dict[str, str])
-            windows, lateness, disorder = (then[name] for name in ("--windows", "--lateness", "--disorder"))
-            engine = then["model"].split("@")[0]
-            config = replay_config(
-                domain,
-                topic=then["topic"],
-                engine=engine,
-                windows=windows.split(","),
-                lateness=lateness,
-                disorder=disorder,
-            )
-    if args.engine is not None:
-        config = msgspec.structs.replace(config, engine=msgspec.structs.replace(config.engine, name=args.engine))
-    return config.check(), replayed
 
 
 def lines(found: Contribution) -> list[str]:

@@ -16,7 +16,11 @@ from operators.window import parse_span
 from stream.errors import UsageError
 from stream.prices import read_prices
 from stream.research import Bar, Coefficient, Lag, by_phase, coefficients, contagion
+from stream.session_windows import SessionRow
 from stream.sessions import load_sessions
+
+SESSION = "session"
+"""Instead of a window size: rows of `affect signals sessions`."""
 
 CAVEAT = (
     "An association in a sample, not a forecast: the interval is by day, one signal of many was looked at, costs are"
@@ -40,7 +44,10 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     spread.add_argument("--entity", required=True, metavar="ticker:NAME")
     spread.add_argument("--lags", type=int, default=12, help="windows before and after (default: 12)")
     spread.set_defaults(run=run_contagion)
-    sizes = {ic: "window size (default: 24h; with --calendar 30m)", spread: "window size (default: 1h)"}
+    sizes = {
+        ic: "window size, or session: rows of `affect signals sessions` (default: 24h; with --calendar 30m)",
+        spread: "window size (default: 1h)",
+    }
     for kind in (ic, spread):
         kind.add_argument("--signals", required=True, metavar="ROWS.jsonl[.gz]", help="rows `affect replay` wrote")
         kind.add_argument("--signal", default="market.valence", help="default: market.valence")
@@ -51,6 +58,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run_ic(args: argparse.Namespace) -> int:
     """Print both coefficients, with a calendar those of each phase too."""
     args.window = args.window or ("30m" if args.calendar else "24h")
+    if args.window == SESSION and not args.calendar:
+        raise UsageError("--window session: expected --calendar too, that the sessions are of")
     prices, astride = read_prices(Path(args.prices)), 0
     if args.calendar:
         found, astride = _by_phase(args, prices)
@@ -89,8 +98,8 @@ def run_contagion(args: argparse.Namespace) -> int:
 
 def _rows(args: argparse.Namespace) -> Iterator[SignalRow]:
     """The rows asked for, line by line."""
-    path, size = Path(args.signals), parse_span(args.window)
-    decode = msgspec.json.Decoder(SignalRow).decode
+    path, size = Path(args.signals), None if args.window == SESSION else parse_span(args.window)
+    decode = msgspec.json.Decoder(SignalRow if size is not None else SessionRow).decode
     wanted = f'"{args.signal}"'.encode()
     opener = gzip.open if path.suffix == ".gz" else open
     try:
@@ -102,10 +111,17 @@ def _rows(args: argparse.Namespace) -> Iterator[SignalRow]:
                     row = decode(line)
                 except msgspec.DecodeError as error:
                     raise UsageError(f"--signals {path}, line {number}: expected a signal row: {error}") from None
-                if row.signal == args.signal and row.window_end - row.window_start == size:
+                if row.signal == args.signal and _of_size(row, size):
                     yield row
     except (OSError, EOFError) as error:
         raise UsageError(f"--signals {path}: cannot be read: {error}") from None
+
+
+def _of_size(row: SignalRow, size: int | None) -> bool:
+    """Whether a row is of that size; None = of a phase (the whole day is the sum of its phases)."""
+    if size is None:
+        return isinstance(row, SessionRow) and row.phase != "day"
+    return row.window_end - row.window_start == size
 
 
 def _ic(one: Coefficient, args: argparse.Namespace) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from engines.choice import LIVE
+from stream.alerting import SHIPPED
 from stream.config import DOMAINS, INPUT_TOPICS, Config, load_config
 from stream.connect import open_existing, open_log
 from stream.errors import UsageError
@@ -32,6 +33,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     demo.add_argument("--speed", type=float, default=10.0, help="scenario seconds per second (default: 10)")
     demo.add_argument("--seed", type=int, default=7, help="seed of the scenario (default: 7)")
     demo.add_argument("--engine", default=LIVE, help=f"model to score with (default: {LIVE}, which keeps up live)")
+    demo.add_argument("--rules", default=SHIPPED, metavar="FILE.toml", help="alert rules (default: those shipped)")
     demo.add_argument("--log", default=None, metavar="URL", help="where to keep it (default: a temporary sqlite file)")
     demo.set_defaults(run=run_demo)
 
@@ -171,19 +173,20 @@ def run_demo(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="affect-demo-") as folder:
         url = args.log or f"sqlite:///{folder}/demo.db"
         played = SCENARIOS if args.scenario is None else {args.scenario: SCENARIOS[args.scenario]}
-        configs = [_demo_config(domain, url, args.engine, args.port) for domain in played.values()]
+        configs = [_demo_config(domain, url, args) for domain in played.values()]
         plays = {domain: Play(scenario, args.seed, args.speed) for scenario, domain in played.items()}
         return _serve(configs, args.seconds, plays, open_page=not args.headless)
 
 
-def _demo_config(domain: str, log: str, engine: str, port: int) -> Config:
+def _demo_config(domain: str, log: str, args: argparse.Namespace) -> Config:
     return msgspec.convert(
         {
             "domain": domain,
             "log": {"url": log},
-            "engine": {"name": engine},
+            "engine": {"name": args.engine},
             "time": {"future": "36500d", "idle": "5s"},
-            "web": {"port": port},
+            "web": {"port": args.port},
+            "alerts": {"rules": args.rules},
         },
         Config,
     ).check()

@@ -11,7 +11,7 @@ import msgspec
 from operators.codec import Codec
 from operators.records import SignalRow
 from stream.base import Log
-from stream.commands import explain, matrix, published
+from stream.commands import explain, matrix, published, sessions
 from stream.connect import open_existing
 from stream.errors import UsageError
 from stream.signals_serve import Serving, serve_signals, token_of
@@ -22,7 +22,7 @@ from stream.topology import build_codec
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verbs."""
     signals = verbs.add_parser("signals", help="look at signal rows, at why they moved, and serve them")
-    verbs_of = "tail|explain|serve|matrix|export|asof|revisions"
+    verbs_of = "tail|explain|serve|matrix|sessions|export|asof|revisions"
     kinds = signals.add_subparsers(dest="what", metavar=verbs_of, required=True)
     tail = kinds.add_parser("tail", help="print rows as they come")
     tail.add_argument("--log", required=True, metavar="URL", help="sqlite:///PATH of a run")
@@ -35,7 +35,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     explain.add(kinds)
     plane = kinds.add_parser("serve", help="newest values, roll-ups and alerts of a Kafka log, with web views (Faust)")
     plane.add_argument("--log", required=True, metavar="URL", help="kafka://HOST:PORT")
-    plane.add_argument("--rules", default=None, metavar="FILE.toml", help="alert rules (default: no alerts)")
+    plane.add_argument("--rules", default=None, metavar="FILE.toml", help="alert rules; shipped = ours (default: none)")
     plane.add_argument("--sectors", default=None, metavar="FILE.csv", help="columns ticker,sector (default: ours)")
     plane.add_argument("--host", default="127.0.0.1", help="address of the web views (default: 127.0.0.1)")
     plane.add_argument("--port", type=int, default=6066, help="their port, 0 = any free one (default: 6066)")
@@ -44,6 +44,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     plane.add_argument("--without-token", action="store_true", help="let the network read without one")
     plane.set_defaults(run=run_serve)
     matrix.add(kinds)
+    sessions.add(kinds)
     published.add(kinds)
 
 

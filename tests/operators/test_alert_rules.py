@@ -19,14 +19,15 @@ SHIPPED = Path(__file__).parents[2] / "deploy" / "config" / "alerts.toml"
 
 
 def by_the_book(counts: list[int], above: float, memory: int, warm_up: int) -> list[float]:
-    """S <- max(0, S + z - 0.5), z = (n - mean) / sqrt(mean), mean = EWMA of the windows before; no cap."""
+    """S <- max(0, S + z - 0.5), z = (n - mean) / sqrt(mean), mean = EWMA of the windows before but the first."""
     keep, total, weight, grown, out = 1 - 2 / (memory + 1), 0.0, 0.0, 0.0, []
     for k, n in enumerate(counts):
-        if k and k + 1 > warm_up:
+        if k > 1 and k >= warm_up:
             mean = total / weight
             grown = max(0.0, grown + (n - mean) / max(mean, 1.0) ** 0.5 - 0.5)
         out.append(grown)
-        total, weight = keep * total + (1 - keep) * n, keep * weight + 1 - keep
+        if k:
+            total, weight = keep * total + (1 - keep) * n, keep * weight + 1 - keep
     return out
 
 
@@ -39,6 +40,20 @@ def test_cusum_is_the_one_of_the_book(counts: list[int], memory: int, warm_up: i
     first = next((k for k, grown in enumerate(book, 1) if grown > 5), None)
     assert (found[0] if found else None) == first
     assert ends(made, [row(k, n=n) for k, n in enumerate(counts, 1)]) == []
+
+
+@pytest.mark.parametrize("kind", ['kind = "burst"\nz = 4', 'kind = "cusum"\nabove = 8'])
+def test_the_windows_a_stream_begins_in_are_no_usual_ones(kind: str) -> None:
+    """Twenty posts a minute from the first minute on: the first windows of five minutes hold a part of them."""
+    made = rules(f"{kind}\nwarm_up = 2").rules[0]
+    fold = Rules([msgspec.structs.replace(made, window="5m")])
+    rows = [
+        msgspec.structs.replace(row(k, n=20 * min(k, 5)), window_start=(k - 5) * M, window_end=k * M)
+        for k in range(1, 60)
+    ]
+    assert [alert for one in rows for alert in fold.feed(one)] == []
+    late = msgspec.structs.replace(row(60, n=200), window_start=55 * M, window_end=60 * M)
+    assert [alert.window_end for alert in fold.feed(late)] == [60 * M]
 
 
 def test_cusum_adds_up_a_rise_too_small_for_a_burst() -> None:
@@ -87,6 +102,7 @@ def poisson_day(signal: str, entity: str, share: float, seed: int, burst: int | 
         ("ticker-crowd", "ticker:A"), ("fear-rising", "ticker:A"), ("joy-rising", "ticker:A"),
         ("water-burst", "place:A"),
         ("requests-rising", "place:A"), ("topic-crowd", "topic:a"), ("anger-rising", "topic:a"),
+        ("disappointment-rising", "topic:a"),
     ],
 )  # fmt: skip
 def test_shipped_rules_see_a_burst_within_two_windows_and_are_still_on_quiet_days(name: str, entity: str) -> None:

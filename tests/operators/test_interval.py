@@ -108,4 +108,16 @@ def test_share_covers_the_truth_as_often_as_it_says(a: float, b: float, n: int) 
     draws = np.random.default_rng(5).beta(a, b, (4_000, n))
     m, truth = draws.mean(axis=1), a / (a + b)
     lo, hi = share(m, (draws**2).mean(axis=1), np.full(4_000, float(n)))
-    assert 0.93 < float(((lo <= truth) & (truth <= hi)).mean()) < 0.985
+    assert 0.93 < float(((lo <= truth) & (truth <= hi)).mean()) < 0.995
+
+
+@pytest.mark.parametrize(("n", "least"), [(22, 0.95), (40, 0.87), (80, 0.88), (200, 0.92)])
+def test_a_rare_emotion_is_held_less_often_but_not_seldom(n: int, least: float) -> None:
+    """Three in a hundred say it loudly, the others hardly at all: the worst of what the scenarios have."""
+    random = np.random.default_rng(1)
+    loud = random.random((4_000, n)) < 0.03
+    draws = np.where(loud, random.beta(3, 3, (4_000, n)), random.beta(0.4, 19.6, (4_000, n)))
+    truth = 0.03 * 0.5 + 0.97 * 0.02
+    m = draws.mean(axis=1)
+    lo, hi = share(m, (draws**2).mean(axis=1), np.full(4_000, float(n)))
+    assert least < float(((lo <= truth) & (truth <= hi)).mean()) < 0.995

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import stream.alerting
 from engines.load import load_text_model
 from operators.alert_rules import Rule
 from operators.alerts import Rules
@@ -315,6 +316,13 @@ def test_a_wrong_rules_file_is_named_before_the_first_record(tmp_path: Path) -> 
     path.write_text("[[rule]]\nname = 1")
     with pytest.raises(ConfigInvalid, match=r"rules\.toml: rule 1"):
         load_rules(str(path))
+
+
+def test_the_package_holds_the_rules_of_deploy() -> None:
+    text = (SHIPPED / "alerts.toml").read_text(encoding="utf-8")
+    assert load_rules("shipped").rules == Rules.parse(text).rules
+    packed = (Path(stream.alerting.__file__).parent / "rules" / "alerts.toml").read_text(encoding="utf-8")
+    assert packed == text, "cp deploy/config/alerts.toml stream/rules/"
 
 
 def test_the_setting_by_file_and_environment(tmp_path: Path) -> None:

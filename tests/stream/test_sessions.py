@@ -60,6 +60,22 @@ def test_every_phase_of_a_year_follows_the_order(new_york: Sessions) -> None:
     assert {phase for _, phase in told} == {0, 1, 2, 3}
 
 
+def test_spans_hold_their_moment_and_follow_each_other(new_york: Sessions) -> None:
+    t = at("2023-03-01")
+    while t < at("2023-12-10"):
+        start, end = new_york.span(t)
+        assert start <= t < end
+        assert new_york.span(start) == new_york.span(end - 1) == (start, end)
+        told = {(new_york.phase(x), new_york.trading_day(x)) for x in (start, t, end - 1)}
+        assert len(told) == 1
+        begin, close = new_york.day_span(t)
+        assert begin <= start < end <= close
+        assert new_york.trading_day(begin) == new_york.trading_day(close - 1) != new_york.trading_day(close)
+        t = end
+    assert new_york.span(at("2023-11-23 12:00")) == (at("2023-11-23 05:00"), at("2023-11-24 05:00"))
+    assert new_york.day_span(at("2023-11-23 12:00")) == (at("2023-11-22 21:00"), at("2023-11-24 18:00"))
+
+
 def test_beyond_the_calendar_is_said(new_york: Sessions) -> None:
     with pytest.raises(UsageError, match=r"calendar XNYS: 2024-06-01 lies outside 2023-02-21 to"):
         new_york.phase(at("2024-06-01"))

@@ -39,7 +39,7 @@ class Play:
     """One replay: so many minutes of a scenario at so many posts a minute."""
 
     scenario: str
-    minutes: int = 20
+    minutes: int = 10
     posts_per_minute: int = 60
 
     def __str__(self) -> str:

@@ -52,7 +52,8 @@ class SignalGate(msgspec.Struct, frozen=True):
 
     Attributes:
         replay: what was replayed. rows: values compared. beyond: rows moved by more than a tenth of their interval.
-        lost: rows with a value on one side alone. typical: root of the mean square; most: the largest, in row `worst`.
+        lost: rows with a value on one side alone. most: the largest move, in row `worst`. typical: root of the mean
+            square over all rows; loudest: the signal whose own is largest, and that.
     """
 
     replay: str
@@ -62,6 +63,8 @@ class SignalGate(msgspec.Struct, frozen=True):
     typical: float
     most: float
     worst: str
+    loudest: str = ""
+    loudest_typical: float = 0.0
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -131,7 +131,7 @@ def table(name: str, verdicts: Sequence[tuple[str, Verdict]]) -> str:
             lines.append(f"  {h.task:20} {h.rows:5d}  {figures}  {agree}  {h.mean_moved:.5f}  {h.max_moved:.4f}")
         lines += [
             f"  signals of {s.replay}: {s.rows} rows, {s.beyond} beyond a tenth of their interval, {s.lost} lost,"
-            f" typically {s.typical:.3f} of it, most {s.most:.3f}"
+            f" typically {s.typical:.3f} of it ({s.loudest} {s.loudest_typical:.3f}), most {s.most:.3f}"
             for s in v.signals
         ]
         lines += [f"  because {reason}" for reason in v.reasons]

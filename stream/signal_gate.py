@@ -63,17 +63,27 @@ def compared(play: Play, reference: Rows, candidate: Rows) -> SignalGate:
         distance = abs(second.value - first.value)
         width = 0.0 if first.lo is None or first.hi is None else first.hi - first.lo
         moved[key] = distance / width if width > 0 else (0.0 if distance <= 1e-9 else float("inf"))
-    values = np.array(list(moved.values()))
+    by_signal: dict[str, list[float]] = {}
+    for key, share in moved.items():
+        by_signal.setdefault(reference[key].signal, []).append(share)
+    typical = {signal: _root_mean_square(shares) for signal, shares in by_signal.items()}
     worst = max(moved, key=lambda key: moved[key], default="")
+    loudest = max(typical, key=lambda signal: typical[signal], default="")
     return SignalGate(
         str(play),
         len(moved),
-        int((values > TENTH).sum()),
+        sum(share > TENTH for share in moved.values()),
         lost,
-        float(np.sqrt((values**2).mean())) if len(values) else 0.0,
+        _root_mean_square(list(moved.values())),
         moved.get(worst, 0.0),
         worst,
+        loudest,
+        typical.get(loudest, 0.0),
     )
+
+
+def _root_mean_square(values: Sequence[float]) -> float:
+    return float(np.sqrt(np.mean(np.square(values)))) if values else 0.0
 
 
 async def _replayed(model: TextModel, play: Play) -> Rows:

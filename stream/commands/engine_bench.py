@@ -1,4 +1,4 @@
-"""`affect engine bench`: texts per CPU-second by length bucket, and the share of the machine's matrix limit."""
+"""`affect engine bench`: texts per CPU-second by length bucket and precision, and the share of the matrix limit."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import msgspec
 from tqdm import tqdm
 
 from engines.artefacts import Manifest, read_manifest, read_packed
-from engines.base import TextModel
 from engines.choice import ALIASES, BETTER
 from engines.errors import MissingExtra
 from engines.load import load_text_model
+from engines.precisions import read_record
 from stream.engine_speed import BUCKETS, Speed, machine, matrix_limit, measure
 from stream.errors import UsageError
 
@@ -35,7 +35,7 @@ def run_bench(args: argparse.Namespace) -> int:
         raise UsageError(f"--texts: expected 1 to 100000, got {args.texts}")
     manifest = read_manifest(ALIASES.get(args.name, args.name))
     limit = matrix_limit()
-    found = _measured(load_text_model(manifest.name), manifest, args.texts, limit)
+    found = _measured([manifest.name, *_precisions(manifest)], manifest, args.texts, limit)
     where = f"{machine(_versions())}, load {os.getloadavg()[0]:.1f}"
     if args.json:
         for speed in found:
@@ -51,10 +51,24 @@ def run_bench(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(model: TextModel, manifest: Manifest, count: int, limit: float) -> list[Speed]:
+def _precisions(manifest: Manifest) -> list[str]:
+    """The precision files that were built and passed the gate."""
+    files = read_record(manifest).files
+    return [f"{manifest.name}:{f.precision}" for f in files if f.verdict is not None and f.verdict.passed]
+
+
+def _measured(names: list[str], manifest: Manifest, count: int, limit: float) -> list[Speed]:
     operations = _operations(manifest)
-    buckets = tqdm(BUCKETS, desc="measuring", unit="bucket", disable=not sys.stderr.isatty(), leave=False)
-    return [measure(model, bucket, count, limit, operations) for bucket in buckets]
+    found = []
+    with tqdm(total=len(names) * len(BUCKETS), unit="bucket", disable=not sys.stderr.isatty(), leave=False) as bar:
+        for name in names:
+            bar.set_description(name)
+            model = load_text_model(name)
+            for bucket in BUCKETS:
+                found.append(measure(model, bucket, count, limit, operations))
+                bar.update()
+            model.engine.close()
+    return found
 
 
 def _operations(manifest: Manifest) -> Callable[[int], float] | None:

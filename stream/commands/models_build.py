@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", metavar="DIR", help="folder that holds text/ (default: AFFECT_DATA)")
     parser.add_argument(
-        "--rows", type=int, default=300, metavar="N", help="rows of each head that judge (default: 300)"
+        "--rows", type=int, default=2000, metavar="N", help="rows of each head that judge (default: 2000)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a file")
 

@@ -13,6 +13,7 @@ import msgspec
 from engines.artefacts import Manifest, read_manifest, read_packed
 from engines.choice import ALIASES
 from engines.load import list_models
+from engines.precisions import Derived, read_record
 from stream.commands import models_build
 from stream.errors import UsageError
 
@@ -53,8 +54,20 @@ def run_show(args: argparse.Namespace) -> int:
         raise UsageError(f"affect models show: give a name, one of {', '.join(m.name for m in list_models())}")
     manifest = read_manifest(ALIASES.get(args.name, args.name))
     read_packed(manifest)
-    print(msgspec.json.encode(manifest).decode() if args.json else _describe(manifest))
+    files = read_record(manifest).files
+    if args.json:
+        derived = {"precisions": files} if files else {}
+        print(msgspec.json.encode({**msgspec.to_builtins(manifest), **derived}).decode())
+    else:
+        print("\n".join([_describe(manifest), *map(_file, files)]))
     return 0
+
+
+def _file(file: Derived) -> str:
+    state = "not judged"
+    if file.verdict is not None:
+        state = "passed" if file.verdict.passed else f"refused: {'; '.join(file.verdict.reasons)}"
+    return f"file {file.precision}  sha256 {file.sha256}, from {file.parent} {file.parent_sha256[:12]}; {state}"
 
 
 def _describe(manifest: Manifest) -> str:

@@ -182,6 +182,12 @@ def test_the_commands_print_a_table_or_json(
     assert "text-affect:fp16  passed" in out
     assert "goemotions28" in out
     assert "signals of panic" in out
+    monkeypatch.setattr("stream.commands.zoo.read_manifest", lambda name: work.manifest)
+    monkeypatch.setattr("stream.commands.zoo.read_packed", lambda manifest: b"")
+    assert main(["models", "show", "text-affect"]) == 0
+    assert f"file fp16  sha256 {read_record(work.manifest).files[0].sha256}, from fp32" in capsys.readouterr().out
+    assert main(["models", "show", "text-affect", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["precisions"][0]["verdict"]["passed"] is True
     monkeypatch.setattr("stream.commands.engine_verify.work", lambda args: work)
     assert main(["engine", "verify", "--precision", "fp16", "--json"]) == 0
     (line,) = [json.loads(text) for text in capsys.readouterr().out.splitlines()]

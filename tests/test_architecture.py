@@ -73,7 +73,9 @@ DOORS = {
     "fastavro": {"operators/codec.py", "operators/schema.py", "operators/evolution.py"},
     "cv2": {"operators/pictures.py"},
     "soundfile": {"operators/sounds.py", "engines/training/"},
-    "onnxruntime": {"engines/derive/", "engines/onnx.py", "engines/onnx_cuda.py", "engines/onnx_session.py", "engines/training/"},
+    "onnxruntime": {
+        "engines/derive/", "engines/onnx.py", "engines/onnx_cuda.py", "engines/onnx_session.py", "engines/training/",
+    },
     "onnx": {"engines/derive/", "engines/encoder_weights.py", "engines/training/"},
     "tensorrt": {"engines/tensorrt.py", "engines/tensorrt_build.py"},
     "tokenizers": {"engines/wordpieces.py"},

@@ -73,7 +73,7 @@ def test_a_row_depends_on_its_text_alone(model: TextModel) -> None:
     again = model.engine.infer(model.featurize(TEXTS)).logits
     for task, logits in whole.items():
         alone = np.concatenate([model.engine.infer(model.featurize([t])).logits[task] for t in TEXTS])
-        if model is MODELS.get("torch"):  # its CPU kernels add in another order at another place (decision 37)
+        if model is MODELS.get("torch"):  # its CPU kernels add in another order at another place (decision 19)
             np.testing.assert_allclose(alone, logits, atol=1e-5)
             continue
         assert alone.tobytes() == logits.tobytes() == again[task].tobytes()

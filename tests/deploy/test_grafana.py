@@ -182,6 +182,20 @@ def test_nobody_there_is_one_line() -> None:
             asyncio.run(to.health())
 
 
+@pytest.mark.parametrize(
+    ("url", "api"),
+    [
+        ("https://grafana.example", "https://grafana.example/api"),
+        ("https://example/grafana/", "https://example/grafana/api"),
+        ("http://[::1]:3000", "http://[::1]:3000/api"),
+    ],
+)
+def test_addresses_are_taken_apart_and_put_together(url: str, api: str) -> None:
+    to = GrafanaApi(url, TOKEN)
+    assert to._face.api.url == api
+    assert f"{to.where}/api" == api
+
+
 def test_a_folder_or_source_of_that_name_under_another_uid_is_said(grafana: Grafana) -> None:
     grafana.folders["other"] = {"uid": "other", "title": FOLDER_TITLE}
     with pytest.raises(StreamError, match="another uid is in the way"):

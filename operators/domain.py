@@ -129,8 +129,29 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class SeatRule:
+    """How a domain of seats is told of (`operators/veil.py`): only from k seats on, and never a seat.
+
+    Attributes:
+        k: seats below which nothing is told.
+        present: sums by seat, int64 [m, linear] -> bool [m], who is counted at all.
+        values: the same -> float64 [m, signals], the number of each seat for each signal.
+        told_by: the same -> bool [m, signals], who has something to say on it.
+        low: where the range of each signal begins, 0 or -1; all end at 1.
+        note: stands in the reasons of every row.
+    """
+
+    k: int
+    present: Callable[[I64], Bools]
+    values: Callable[[I64], F64]
+    told_by: Callable[[I64], Bools]
+    low: tuple[float, ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Domain:
-    """One use of the engine: market, crisis or social.
+    """One use of the engine: market, crisis, social or classroom.
 
     Attributes:
         name: also the prefix of its signals.
@@ -143,6 +164,7 @@ class Domain:
         correct: values -> the same with the model's confusions undone, NaN where that cannot be; None = not known.
         square_of: for each column behind the linear ones, the linear column it is the square of.
         history: signals that need the past, beyond `signals`; None = there are none.
+        seats: values are read off single authors, and veiled; such a domain tells of sealed windows alone. None = no.
     """
 
     name: str
@@ -154,6 +176,7 @@ class Domain:
     square_of: tuple[int, ...] = ()
     correct: Callable[[Derived], Derived] | None = None
     history: History | None = None
+    seats: SeatRule | None = None
 
     @property
     def linear(self) -> int:

@@ -23,7 +23,7 @@ from operators.errors import ConfigInvalid
 from operators.records import PostBatch
 from operators.sent import recall
 
-Domain = Literal["market", "crisis", "social"]
+Domain = Literal["market", "crisis", "social", "classroom"]
 ALL = "all:*"
 MAX_ENTITIES = 32
 MAX_TAGS = 5
@@ -147,7 +147,8 @@ class Linker:
     At most 32 entities a post, `all:*`, sectors and source apart; what lies beyond is left out and counted in `capped`.
 
     Args:
-        domain: `market` links tickers, `crisis` places, `social` topics (the given event, else hashtags).
+        domain: `market` links tickers, `crisis` places, `social` topics (the given event, else hashtags), `classroom`
+            rooms (the given event; nothing is looked for in a text).
         sectors: entity -> its group (`ticker:AAPL` -> `sector:technology`); a post counts once in each of its own.
         communities: a post counts in `source:NAME` as well, NAME its `source`.
 
@@ -160,14 +161,15 @@ class Linker:
     """
 
     def __init__(self, domain: str, sectors: Mapping[str, str] | None = None, communities: bool = False) -> None:
-        if domain not in ("market", "crisis", "social"):
-            raise ConfigInvalid(f"linker: expected domain market, crisis or social, got {domain!r}")
+        if domain not in ("market", "crisis", "social", "classroom"):
+            raise ConfigInvalid(f"linker: expected domain market, crisis, social or classroom, got {domain!r}")
         self._domain = domain
-        self._prefix = {"market": "ticker:", "crisis": "place:", "social": "topic:"}[domain]
+        self._prefix = {"market": "ticker:", "crisis": "place:", "social": "topic:", "classroom": "room:"}[domain]
         finders: dict[str, Callable[[str], Iterable[str]]] = {
             "market": find_tickers,
             "crisis": gazetteer.find,
             "social": find_tags,
+            "classroom": lambda text: (),
         }
         self._find = finders[domain]
         self._given: dict[tuple[str, ...] | str | None, tuple[str, ...]] = {}
@@ -186,6 +188,7 @@ class Linker:
         counts: list[int] = []
         columns: dict[str, Sequence[tuple[str, ...] | str | None]]
         columns = {"market": batch.tickers, "crisis": batch.places, "social": batch.events}
+        columns["classroom"] = batch.events
         known = self._given.get
         for value, text in zip(columns[self._domain], batch.texts, strict=True):
             # What was given before costs one look-up; None is never in there.
@@ -214,7 +217,8 @@ class Linker:
 
     def entities(self, text: str, tickers: tuple[str, ...] | None, place: str | None, event: str | None) -> list[str]:
         """The entities of one post, `all:*` last."""
-        return list(self._own({"market": tickers, "crisis": place, "social": event}[self._domain], text))
+        given = {"market": tickers, "crisis": place, "social": event, "classroom": event}
+        return list(self._own(given[self._domain], text))
 
     def _own(self, value: tuple[str, ...] | str | None, text: str) -> tuple[str, ...]:
         """Entities of one post: the given ones, or found in `text` where `value` is None; `all:*` last."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from operators.domain import Derived, Sums
 from operators.records import F64, I64
+from operators.voices import Voices
 from operators.window import WindowSpec
 
 NOTHING = Derived(*(np.zeros((0, 0)) for _ in range(3)))
@@ -21,7 +22,8 @@ class SignalFrame:
     `value`, `lo`, `hi`: float64 [k, s], NaN = not defined for that entity. `revision`: int64 [k]. `capped`,
     `sampled`: float64 [k], shares of the weight taken from loud authors and of the posts that was scored. `buzz`:
     float64 [k], weighted posts. `closed`: the watermark has passed the window's end. `corrected`: the values with the
-    model's confusions undone, None where the domain has none.
+    model's confusions undone, None where the domain has none. `seats`: sums by author, ids = rows of this frame, None
+    unless the domain asks for them.
     """
 
     window: WindowSpec
@@ -41,3 +43,4 @@ class SignalFrame:
     sealed: bool = False
     told: bool = True
     corrected: Derived | None = None
+    seats: Voices | None = None

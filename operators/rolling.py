@@ -301,7 +301,14 @@ class Rolling:
             derived=NOTHING,
             closed=end <= self._watermark,
             watermark_ms=min(self._watermark, end),
+            seats=self._seats(window, end, ids),
         )
+
+    def _seats(self, window: WindowSpec, end: int, ids: I32) -> Voices | None:
+        """Sums by author, for a domain that reads them."""
+        if self._domain.seats is None:
+            return None
+        return self._levels[window.hop_ms].seats(window.slots_of_window(end), ids)
 
     def _heard(self, window: WindowSpec, end: int, wanted: Bools | None) -> tuple[I32, I64, Crowd]:
         """Entities of a window, their sums, and who spoke, with the loud hushed."""

@@ -81,6 +81,15 @@ class SlotLevel:
         """Rows of the authors with two posts and more in a slot, table by table."""
         return [self._voices[s].repeated() for s in slots if s in self._voices]
 
+    def seats(self, slots: Iterable[int], ids: I32) -> Voices:
+        """Sums of every author over several slots that are not sealed yet; ids are positions in `ids` (sorted)."""
+        tables = [self._voices[s].every() for s in slots if s in self._voices]
+        if not tables:
+            return no_voices(LEADING + self._linear)
+        found = group_voices(tables, self._keep)
+        found = found.take(np.isin(found.ids, ids))
+        return Voices(np.searchsorted(ids, found.ids).astype(np.int32), found.hashes, found.sums)
+
     def seal_before(self, time_ms: int) -> None:
         """Nothing will be added to slots that end at or before `time_ms`: hold them in less memory."""
         for slot in [s for s in self._unsealed if s + self.hop_ms <= time_ms]:

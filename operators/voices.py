@@ -122,6 +122,11 @@ class VoiceTable:
             self._parts, self._pending = [], 0
         return self._settled
 
+    def every(self) -> Voices:
+        """All rows, before they are sealed."""
+        assert self._counts is None, "sealed: the sums of authors with a single post are gone"
+        return self.settle()
+
     def counts(self) -> Voices:
         """Posts and weight of every row."""
         held = self.settle()

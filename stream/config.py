@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,17 +11,23 @@ from pathlib import Path
 import msgspec
 
 from engines.choice import LIVE
+from operators.classroom import FLOOR, SEATS, SHORTEST_MS
 from operators.clock import Lateness
 from operators.errors import ConfigInvalid
 from operators.window import DEFAULT_WINDOWS, WindowSpec, parse_span
 from stream.errors import UsageError
 
-DOMAINS = ("market", "crisis", "social")
+DOMAINS = ("market", "crisis", "social", "classroom")
 INPUT_TOPICS = {
     "market": "affect.posts.finance.v1",
     "crisis": "affect.posts.crisis.v1",
     "social": "affect.posts.social.v1",
+    "classroom": "affect.participation.v1",
 }
+
+
+ROOM = re.compile(r"[A-Za-z0-9_-]{1,32}")
+"""Name of a room."""
 
 
 class LogConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -152,6 +159,15 @@ class AlertsConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     posts: int = 0
 
 
+class ClassroomConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """rooms: names of the rooms, each with a student and a teacher page. seats: consenting seats below which nothing
+    is told, at least 5.
+    """
+
+    rooms: tuple[str, ...] = ("1",)
+    seats: int = SEATS
+
+
 class PolicyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """What the deployment declares to the policy gate (`operators/policy.py`): all of it or nothing.
 
@@ -173,7 +189,7 @@ class PolicyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Everything a run needs. domain: market, crisis or social."""
+    """Everything a run needs. domain: market, crisis, social or classroom."""
 
     domain: str = "market"
     log: LogConfig = LogConfig()
@@ -187,6 +203,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     alerts: AlertsConfig = AlertsConfig()
     registry: RegistryConfig = RegistryConfig()
     policy: PolicyConfig = PolicyConfig()
+    classroom: ClassroomConfig = ClassroomConfig()
 
     @property
     def topic(self) -> str:
@@ -241,8 +258,29 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             if asked and self.domain != domain:
                 raise UsageError(f"{name}: expected domain {domain!r}, got {self.domain!r}; take it out")
         self._check_spans()
+        if self.domain == "classroom":
+            self._check_classroom()
         _ = self.lateness, self.window_specs, self.topic
         return self
+
+    def _check_classroom(self) -> None:
+        """What protects the seats of a room cannot be set away."""
+        room = self.classroom
+        if not FLOOR <= room.seats <= 200:
+            raise UsageError(f"classroom.seats: expected {FLOOR} to 200, got {room.seats}: fewer seats would show one")
+        if not 1 <= len(room.rooms) <= 64 or len(set(room.rooms)) != len(room.rooms):
+            raise UsageError(f"classroom.rooms: expected 1 to 64 different names, got {list(room.rooms)}")
+        for name in room.rooms:
+            if not ROOM.fullmatch(name):
+                raise UsageError(f"classroom.rooms: expected up to 32 letters, digits, - or _, got {name!r}")
+        sizes = self.window_specs
+        if len(sizes) != 1 or sizes[0].size_ms < SHORTEST_MS or sizes[0].hop_ms != sizes[0].size_ms:
+            raise UsageError(
+                f"windows.sizes: expected one window of 1m or longer without a hop, such as ['1m'], got "
+                f"{list(self.windows.sizes)}: windows that overlap can be subtracted from each other"
+            )
+        if self.run.shed_above:
+            raise UsageError(f"run.shed_above: expected 0 in a classroom, got {self.run.shed_above}")
 
     def _check_spans(self) -> None:
         may_be_none = {"time.disorder": self.time.disorder, "time.lateness": self.time.lateness}
@@ -288,7 +326,7 @@ def load_config(path: str | None, env: Mapping[str, str] | None = None) -> Confi
         raise UsageError(f"config {where}: {error}; see deploy/config for commented examples") from error
 
 
-_LISTS = (("windows", "sizes"), ("web", "allowed_hosts"), ("policy", "modalities"))
+_LISTS = (("windows", "sizes"), ("web", "allowed_hosts"), ("policy", "modalities"), ("classroom", "rooms"))
 
 
 def _override(tree: dict[str, object], env: Mapping[str, str]) -> list[str]:

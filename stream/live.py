@@ -21,6 +21,8 @@ from stream.base import CommitUnit, Log, Output, TopicSpec, partition_of
 from stream.config import Config
 from stream.feed import Feed, SpotPost
 from stream.scenario import generate
+from stream.scenario_lesson import NAME as LESSON
+from stream.scenario_lesson import lessons
 from stream.scoring import Observer
 from stream.urgency import Urgency
 from stream.worker import Pulse, commit, steadily
@@ -74,6 +76,8 @@ def spotlight_into(feed: Feed, domain: str, spec: EngineSpec) -> Observer:
 
 def scenario_posts(name: str, seed: int, start_ms: int, minutes: int = 40) -> Iterator[dict[str, object]]:
     """Posts of a scenario in the order they arrive, one scenario after another, for ever."""
+    if name == LESSON:
+        yield from lessons(seed, start_ms, minutes)
     while True:
         scenario = generate(name, seed=seed, minutes=minutes, posts_per_minute=240, start_ms=start_ms)
         yield from scenario.posts
@@ -92,7 +96,8 @@ class Play:
 async def play_scenario(log: Log, config: Config, play: Play, clock: Clock, turn: asyncio.Lock | None = None) -> None:
     """Append a scenario's posts as its time passes, until cancelled.
 
-    The first ten scenario minutes are there at once, so that the page has something to show. `turn`: shared by several
+    The first ten scenario minutes are there at once, so that the page has something to show. A lesson is played in its
+    own time, up to now, so that whoever opens the student page sits in it. `turn`: shared by several
     that begin together, so that one is there early instead of all late.
     """
     topic = config.topic
@@ -104,8 +109,10 @@ async def play_scenario(log: Log, config: Config, play: Play, clock: Clock, turn
     await steadily(partial(log.ensure, [TopicSpec(topic, config.input.partitions)]), pulse, "topic of the scenario")
     partitions = len(await steadily(partial(log.span, topic), pulse, "topic of the scenario"))
     begun = clock.now_ms()
-    start = begun // 60_000 * 60_000 - 40 * 60_000
-    head = 10 * 60_000
+    lesson = play.name == LESSON
+    start = begun // 60_000 * 60_000 - (20 if lesson else 40) * 60_000
+    head = begun - start if lesson else 10 * 60_000
+    speed = 1.0 if lesson else play.speed
     newest = start
     outputs: list[Output] = []
     posts = scenario_posts(play.name, play.seed, start)
@@ -114,7 +121,7 @@ async def play_scenario(log: Log, config: Config, play: Play, clock: Clock, turn
     for post in chain((first,), posts):
         created = post["created_at"]
         newest = max(newest, created if isinstance(created, int) else newest)
-        while newest > start + head + int((clock.now_ms() - begun) * play.speed):
+        while newest > start + head + int((clock.now_ms() - begun) * speed):
             if outputs:
                 await append(outputs)
                 outputs = []

@@ -15,8 +15,11 @@ OWN: Final = {
     "market": Declaration(setting="market", modalities=("text",), purpose="market-analysis", unit="stream"),
     "crisis": Declaration(setting="public-crisis", modalities=("text",), purpose="crisis-response", unit="stream"),
     "social": Declaration(setting="other", modalities=("text",), purpose="opinion", unit="stream"),
+    "classroom": Declaration(
+        setting="education", modalities=("text", "participation"), purpose="teaching", unit="group"
+    ),
 }
-"""What a run of each domain is where it declares nothing: it reads texts, whatever the settings say otherwise."""
+"""What a run of each domain is where it declares nothing: it reads texts and what people press, and looks at nobody."""
 
 
 def declaration(config: Config) -> Declaration:

@@ -34,6 +34,7 @@ from stream.windowing import WindowStage
 from stream.worker import Pace, Pulse, ScoreWorker, WindowWorker, steadily, unless
 
 log_ = logging.getLogger("affect.runner")
+Rows = Callable[[Sequence[SignalRow]], None]
 
 
 class Runner:
@@ -44,7 +45,7 @@ class Runner:
         log: where; must outlive the runner.
         clock: processing time.
         until_end: read what is there, close every partition, stop (replay); else run until `stop`.
-        feed, metrics: filled where given. on_rows: called with every row committed (where there is no feed).
+        feed, metrics: filled where given. on_rows: called with every row committed.
         explain: finds the posts behind alerts; None = they go without.
     """
 
@@ -57,7 +58,7 @@ class Runner:
         until_end: bool,
         feed: Feed | None = None,
         metrics: Metrics | None = None,
-        on_rows: Callable[[Sequence[SignalRow]], None] | None = None,
+        on_rows: Rows | None = None,
         explain: Explain | None = None,
     ) -> None:
         self._topology = topology
@@ -66,7 +67,7 @@ class Runner:
         self._until_end = until_end
         self._feed = feed
         self._metrics = metrics
-        self._pulse = Pulse(on_rows=on_rows if feed is None else feed.publish)
+        self._pulse = Pulse(on_rows=on_rows if feed is None else _both(feed.publish, on_rows))
         if metrics is not None:
             self._pulse.on_commit = metrics.commit
             self._pulse.on_dead = metrics.dead_letter
@@ -264,3 +265,16 @@ class Runner:
             ready=self._pulse.problem is None and any(w.scorers for w in self.workers),
             problem=self._pulse.problem,
         )
+
+
+def _both(first: Rows, then: Rows | None) -> Rows:
+    """Rows to one, then to the other, where there is one."""
+    if then is None:
+        return first
+    other = then
+
+    def tell(rows: Sequence[SignalRow]) -> None:
+        first(rows)
+        other(rows)
+
+    return tell

@@ -10,6 +10,7 @@ import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from operators.records import SignalRow
 from stream.archive_base import Archive
 from stream.archive_open import open_postgres
 from stream.audit import Audit
@@ -18,8 +19,9 @@ from stream.config import Config, secret
 from stream.connect import open_log
 from stream.contributing import explainer
 from stream.contribution import Explain
-from stream.errors import LogError
+from stream.errors import LogError, UsageError
 from stream.feed import Feed
+from stream.lesson_desk import LessonDesk
 from stream.live import Play, play_scenario, spotlight_into
 from stream.log_archive import LogArchive
 from stream.metrics import Metrics
@@ -29,6 +31,8 @@ from stream.runner import Runner
 from stream.system_clock import SystemClock
 from stream.topology import Topology, build, build_codec, weights_of
 from stream.web import LiveServer
+from stream.web_guard import is_loopback
+from stream.web_lesson import LessonRoutes
 from stream.worker import Pulse, steadily, unless
 
 
@@ -90,27 +94,33 @@ async def _serve(
     log = open_log(configs[0].log.url)
     tasks: list[asyncio.Task[None]] = []
     server: LiveServer | None = None
+    desk = _desk(configs, clock, audit)
     for config in configs:
         feed.status(OpsStatus(domain=config.domain))
     try:
         explainers: dict[str, Explain] = {}
-        server = _server(configs[0], feed, metrics, log, explainers, audit)
+        server = _server(configs[0], feed, metrics, log, explainers, audit, desk)
         if server is not None:
             await server.start()
+            url = server.url if desk is None else f"{server.url}teach"
             print(f"live page: {server.url}", flush=True)
+            if desk is not None:
+                print(f"teacher page: {url}", flush=True)
             if open_page:
-                _open_browser(server.url)
+                _open_browser(url)
         stopping = asyncio.Event()
         _on_signals(stopping.set)
         topologies = await unless(_prepare(configs, log, feed), stopping)
         if topologies is None:
             return 0
         turn = asyncio.Lock()
-        explainers |= {t.config.domain: explainer(log, t, turn) for t in topologies}
-        runners = [
-            Runner(t, log, clock, until_end=False, feed=feed, metrics=metrics, explain=explainers[t.config.domain])
-            for t in topologies
-        ]
+        # Nobody looks back at what single seats of a room did.
+        explainers |= {t.config.domain: explainer(log, t, turn) for t in topologies if t.parts.domain.seats is None}
+        make = partial(Runner, log=log, clock=clock, until_end=False, feed=feed, metrics=metrics)
+        runners = [make(t, explain=explainers.get(t.config.domain), on_rows=_seer(t, desk)) for t in topologies]
+        for topology in topologies:
+            if desk is not None and topology.config.domain == desk.config.domain:
+                await unless(desk.start(log, topology), stopping)
         _on_signals(partial(_stop, runners))
         played = [config for config in configs if config.domain in plays]
         turn = asyncio.Lock()
@@ -126,6 +136,8 @@ async def _serve(
                 await task
         if server is not None:
             await server.stop()
+        if desk is not None:
+            await desk.stop()
         await log.close()
     return 0
 
@@ -145,8 +157,34 @@ async def _run(runners: Sequence[Runner]) -> None:
         task.result()
 
 
+def _desk(configs: Sequence[Config], clock: SystemClock, audit: Audit | None) -> LessonDesk | None:
+    """The lesson of the classroom among the configs; None where there is none, or no page.
+
+    Raises:
+        UsageError: everyone in the network could open the teacher's page.
+    """
+    config = next((c for c in configs if c.domain == "classroom"), None)
+    web = configs[0].web
+    if config is None or not web.enabled:
+        return None
+    if web.without_token and not is_loopback(web.host):
+        raise UsageError("web.without_token: expected false where there is a classroom: students could open its /teach")
+    return LessonDesk(config, clock, audit)
+
+
+def _seer(topology: Topology, desk: LessonDesk | None) -> Callable[[Sequence[SignalRow]], None] | None:
+    """Who looks at the rows of a run, beside the feed."""
+    return None if desk is None or topology.config.domain != desk.config.domain else desk.see
+
+
 def _server(
-    config: Config, feed: Feed, metrics: Metrics, log: Log, explainers: Mapping[str, Explain], audit: Audit | None
+    config: Config,
+    feed: Feed,
+    metrics: Metrics,
+    log: Log,
+    explainers: Mapping[str, Explain],
+    audit: Audit | None,
+    desk: LessonDesk | None,
 ) -> LiveServer | None:
     """The page's server as the settings have it; None where they want none.
 
@@ -168,6 +206,7 @@ def _server(
         explainers=explainers,
         max_readers=web.max_readers,
         audit=audit,
+        lesson=None if desk is None else LessonRoutes(desk),
     )
 
 

@@ -16,6 +16,7 @@ PLANE = "affect-signals"
 """The Faust app of `affect signals serve`: its consumer group, and how its tables' changelogs begin."""
 PLANE_TABLES = ("latest", "rollups", "alerts")
 
+PARTICIPATION = "affect.participation.v1"
 POSTS = ("affect.posts.social.v1", "affect.posts.finance.v1", "affect.posts.crisis.v1")
 FRAMES = ("affect.frames.video.v1", "affect.frames.audio.v1")
 
@@ -23,6 +24,7 @@ MEANING = {
     "affect.posts.social.v1": "posts, social domain (JSON or Avro), keyed by post id",
     "affect.posts.finance.v1": "posts, market domain",
     "affect.posts.crisis.v1": "posts, crisis domain",
+    PARTICIPATION: "what seats of a lesson do: buttons, answers, scores of chat; no text, no names",
     "affect.frames.video.v1": "video frames (classroom, group mode only)",
     "affect.frames.audio.v1": "audio frames (classroom, group mode only)",
     SCORES: "scored posts (optional)",

@@ -13,6 +13,8 @@ from engines.load import REMOTE, load_remote, load_text_model
 from operators import crisis, market, social
 from operators.arrivals import Arrival
 from operators.base import Operator
+from operators.classroom import SEATS, classroom
+from operators.classroom import TASK as CHAT
 from operators.codec import Codec
 from operators.domain import Domain
 from operators.entities import Linker
@@ -35,16 +37,23 @@ from stream.windowing import WindowParts
 STUB = "stub"
 
 
-HEADS = {"market": market.TASKS, "crisis": crisis.TASKS, "social": social.TASKS}
+HEADS = {
+    "market": market.TASKS,
+    "crisis": crisis.TASKS,
+    "social": social.TASKS,
+    "classroom": (CHAT,),
+}
 """What each domain asks of an engine."""
 
 
-def build_domain(name: str, spec: EngineSpec) -> Domain:
-    """The domain `name` bound to the heads of an engine.
+def build_domain(name: str, spec: EngineSpec, seats: int = SEATS) -> Domain:
+    """The domain `name` bound to the heads of an engine. `seats`: k of the k-seat rule, where there are seats.
 
     Raises:
         ConfigInvalid: the engine lacks a head it needs.
     """
+    if name == "classroom":
+        return classroom(spec, seats)
     return {"market": market.market, "crisis": crisis.crisis, "social": social.social}[name](spec)
 
 
@@ -103,6 +112,14 @@ def _licensed(config: Config, given: TextModel | None, replay: bool) -> TextMode
     return model
 
 
+def _chain(config: Config, shed: Shed | None, score: Score | None) -> tuple[Operator, ...]:
+    """The operators behind dedupe. `score`: None in a room: what seats do is no language, their chat has its scores."""
+    sectors = shipped_sectors() if config.input.sectors else None
+    language = [Language()] if config.run.language and score is not None else []
+    link = Linker(config.domain, sectors, config.input.communities)
+    return (*language, link, *([shed] if shed else []), *([score] if score else []))
+
+
 @dataclass(frozen=True, slots=True)
 class Topology:
     """A run, built. `score`: the operator that calls the model, for its timings. `shed`: what chooses posts
@@ -138,15 +155,13 @@ def build(
     """
     permit(config)
     model = _licensed(config, model if beside is None else beside.model, replay)
-    domain = build_domain(config.domain, model.spec)
+    domain = build_domain(config.domain, model.spec, config.classroom.seats)
     stub = model.spec.name == STUB
-    score = Score(model, domain.tasks, 0 if stub else 20_000, None if beside is None else beside.score)
-    chain: list[Operator] = []
-    if config.run.language:
-        chain.append(Language())
+    # Chat of a room is not remembered, not even in memory.
+    kept = 0 if stub or domain.seats is not None else 20_000
+    score = Score(model, domain.tasks, kept, None if beside is None else beside.score)
+    read = domain.seats is None
     shed = Shed(config.run.shed_above) if config.run.shed_above and not replay else None
-    sectors = shipped_sectors() if config.input.sectors else None
-    chain += [Linker(config.domain, sectors, config.input.communities), *([shed] if shed else []), score]
     codec = build_codec(config.registry)
     lane = f"{config.input.group}:{config.domain}:{config.topic}"
     parts = Parts(
@@ -158,10 +173,10 @@ def build(
         codec=codec,
         arrival=Arrival(config.privacy.author_key.encode(), parse_span(config.time.future)),
         lateness=config.lateness,
-        chain=tuple(chain),
+        chain=_chain(config, shed, score if read else None),
         dedupe_ms=10**13 if replay else parse_span(config.time.dedupe),
-        near_duplicates=config.run.near_duplicates,
-        observe=None if observe is None else observe(model.spec),
+        near_duplicates=config.run.near_duplicates and read,
+        observe=None if observe is None or not read else observe(model.spec),
     )
     windows = WindowParts(
         group=f"{config.input.group}-{config.domain}-window",
@@ -169,7 +184,7 @@ def build(
         codec=build_codec(config.registry),  # the windows have a thread of their own
         lateness=config.lateness,
         windows=config.window_specs,
-        minimum=config.windows.minimum,
+        minimum=config.windows.minimum if read else 0.0,  # the veil has its own rule
         model=model.spec.model_id,
         ontology=ONTOLOGY_VERSION,
         lane=lane,

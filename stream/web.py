@@ -8,6 +8,7 @@
     /api/explain        why a value moved              /api/alerts         newest alerts with their posts
     /api/matrix         need x place                   /api/queue          requests for help, the backlog
     /api/export         rows as CSV, JSON lines or Parquet
+    /join  /teach       a lesson's pages, where there is a classroom
     /events             server-sent events             /ws                 the same over a WebSocket
     /api/openapi.json   what all of this is            /api/asyncapi.json  what the feed sends
     /livez  /readyz     health                         /metrics            Prometheus
@@ -36,6 +37,7 @@ from stream.web_crisis import CrisisRoutes
 from stream.web_explain import ExplainRoutes
 from stream.web_feed import FeedRoutes
 from stream.web_guard import WILDCARDS, Guard
+from stream.web_lesson import LessonRoutes
 from stream.web_read import ReadRoutes
 
 HEADERS = {
@@ -65,6 +67,7 @@ class LiveServer:
         heartbeat_s: an idle reader gets a comment (a ping) this often.
         send_timeout_s: a reader that takes nothing for so long is cut off.
         audit: where exports are noted; None = nowhere.
+        lesson: pages of a classroom; None = there is none.
 
     Raises:
         UsageError: the network could read without a token and nobody said it may.
@@ -86,6 +89,7 @@ class LiveServer:
         heartbeat_s: float = 10.0,
         send_timeout_s: float = 10.0,
         audit: Audit | None = None,
+        lesson: LessonRoutes | None = None,
     ) -> None:
         self.feed = feed
         self.metrics = metrics
@@ -98,6 +102,7 @@ class LiveServer:
             *ExplainRoutes(feed, {} if explainers is None else explainers).routes(),
             *self._feed_routes.routes(),
             *ArchiveRoutes(archive, send_timeout_s, audit).routes(),
+            *([] if lesson is None else lesson.routes()),
             Route("/api/openapi.json", self._openapi, "This description (OpenAPI 3.1).", answer=dict[str, msgspec.Raw]),
             Route(
                 "/api/asyncapi.json",
@@ -108,6 +113,7 @@ class LiveServer:
         ]
         open_paths = frozenset(route.path for route in self.routes if route.open)
         self._guard = Guard(host, allowed_hosts, token, without_token, open_paths)
+        self._lesson = lesson
         self._runner: web.AppRunner | None = None
 
     @property
@@ -139,6 +145,8 @@ class LiveServer:
     async def stop(self) -> None:
         """End every event stream and stop listening. Idempotent; `start` may be called again."""
         self._feed_routes.close()
+        if self._lesson is not None:
+            await self._lesson.close()
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()

@@ -15,6 +15,8 @@ from stream.web_ask import Handler, error_answer
 
 WILDCARDS = ("0.0.0.0", "::", "")
 SHORTEST_TOKEN = 16
+PAGES = ("/", "/teach")
+"""Where a token in the address becomes a cookie."""
 
 
 def is_loopback(host: str) -> bool:
@@ -84,8 +86,8 @@ class Guard:
             refused = self._without_token(request)
             if refused is not None:
                 return refused
-            if request.path == "/" and "token" in request.query:
-                return self._logged_in()
+            if request.path in PAGES and "token" in request.query:
+                return self._logged_in(request.path)
         try:
             return await handler(request)
         except web.HTTPException as err:
@@ -115,8 +117,8 @@ class Guard:
             {"WWW-Authenticate": 'Bearer realm="affectstream"', "Cache-Control": "no-store"},
         )
 
-    def _logged_in(self) -> web.Response:
-        answer = web.Response(status=303, headers={"Location": "/", "Cache-Control": "no-store"})
+    def _logged_in(self, page: str) -> web.Response:
+        answer = web.Response(status=303, headers={"Location": page, "Cache-Control": "no-store"})
         answer.set_cookie(self._cookie, self._pass, httponly=True, samesite="Strict", path="/")
         return answer
 

@@ -17,6 +17,7 @@ from operators.frames import SignalFrame
 from operators.records import F64, Bools, SignalRow, Status
 from operators.rolling import FOREVER, Rolling
 from operators.trail import Trail
+from operators.veil import Veil
 from operators.window import WindowSpec
 from stream.base import CommitUnit, Output, Record
 from stream.topics import PANES, SIGNALS
@@ -46,17 +47,19 @@ class WindowStage:
 
     Args:
         parts: settings.
-        sealed_only: emit each row once, when no late post can change it (replay).
+        sealed_only: emit each row once, when no late post can change it (replay; always where there are seats).
     """
 
     def __init__(self, parts: WindowParts, sealed_only: bool) -> None:
         self._parts = parts
-        self._sealed_only = sealed_only
+        seats = parts.domain.seats
+        self._veil = None if seats is None else Veil(seats)
+        self._sealed_only = sealed_only or seats is not None
         self.rolling = Rolling(parts.domain, parts.windows, parts.lateness)
         history = parts.domain.history
         self._trail = None if history is None else Trail(history, parts.windows, parts.lateness, sealed_only)
         self._tracked = [] if history is None else [parts.domain.signals.index(name) for name in history.tracked]
-        self.kept = f"{parts.lane}/trail/"
+        self.kept = f"{parts.lane}/trail/" if seats is None else f"{parts.lane}/veil/"
         """What the keys of this stage's state begin with."""
         self.offset = 0
         self.rows_emitted = 0
@@ -68,6 +71,8 @@ class WindowStage:
 
     def restore(self, state: Mapping[str, bytes]) -> None:
         """Take back the state committed under `kept`, before the first record is taken in."""
+        if self._veil is not None:
+            self._veil.restore({key[len(self.kept) :]: value for key, value in state.items()})
         if self._trail is not None:
             self._trail.restore({key[len(self.kept) :]: value for key, value in state.items()})
             self.rolling.resume(self._trail.ends())
@@ -100,6 +105,8 @@ class WindowStage:
         """
         frames = self.rolling.emit(provisional=provisional, sealed_only=self._sealed_only)
         told = (self._compared(frame) for frame in frames)
+        if self._veil is not None:
+            told = (self._veil.tell(frame) for frame in told)
         rows: list[SignalRow] = []
         for row in chain.from_iterable(frame_rows(frame, self._parts) for frame in told if frame.told):
             if len(rows) == MOST_ROWS:
@@ -107,7 +114,8 @@ class WindowStage:
                 rows = []
             rows.append(row)
         unit = self._unit(rows, now_ms, generation)
-        kept = {} if self._trail is None else self._trail.changes()
+        keeper = self._trail or self._veil
+        kept = {} if keeper is None else keeper.changes()
         state = {self.kept + key: value for key, value in kept.items()}
         yield rows, replace(unit, offsets={(PANES, 0): self.offset}, state=state)
 

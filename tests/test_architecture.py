@@ -20,9 +20,9 @@ GROUND = {
     "operators": set(
         """
         admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire
-        circumplex clock correct cues detectors domain errors evolution fingerprint frames gate gazetteer interval
-        masking names ontology panes past pictures post_reader prewalk reasons records registry schema scores_wire sent
-        signal_wire slots sounds voices window
+        circumplex clock correct cues detectors domain errors evolution fingerprint frames gate gazetteer
+        interval masking names ontology panes participation past pictures post_reader prewalk reasons
+        records registry schema scores_wire sent signal_wire slots sounds voices window
         """.split()
     ),
     "stream": set(
@@ -30,10 +30,10 @@ GROUND = {
         alert_cards alert_desk answers api_description archive_base assets audit base batches config
         contribution crisis_phrases dashboard_target errors export_base feed group_lock groups history
         in_flight kafka_members kafka_offsets kafka_reader kafka_state kafka_topics kafka_wire kafka_writer
-        matrix metrics moments newest_rows ops_status panels permits phrases registry_base research
-        row_columns same_file sessions signal_duties sink_base sqlite_errors sqlite_schema system_clock
-        topic_rules topics urgency wakeups web_ask web_crisis web_explain web_feed web_guard web_read
-        whole_file wordings
+        lesson matrix metrics moments newest_rows ops_status panels permits phrases registry_base research
+        row_columns same_file scenario sessions signal_duties sink_base sqlite_errors sqlite_schema
+        system_clock topic_rules topics urgency wakeups web_ask web_crisis web_explain web_feed web_guard
+        web_lesson web_read whole_file wordings
         """.split()
     ),
 }
@@ -51,9 +51,9 @@ ROOF = {
     "stream": set(
         """
         agents alerting archive_open cli commands connect contributing delivering exporting file_archive
-        following ingest live looking_back notebook precision_build precision_gate registry_open replaying
-        results runner scoring serve session_windows signal_gate signals_app signals_serve sinking standing
-        topology web web_archive windowing worker
+        following ingest lesson_desk live looking_back notebook precision_build precision_gate
+        registry_open replaying results runner scoring serve session_windows signal_gate signals_app
+        signals_serve sinking standing topology web web_archive windowing worker
         """.split()
     ),
 }

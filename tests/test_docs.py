@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from engines.artefacts import Manifest, read_manifest
+from operators.classroom import SIGNALS as CLASSROOM
 from operators.crisis import SIGNALS as CRISIS
 from operators.market import SIGNALS as MARKET
 from operators.reasons import REASONS
@@ -160,7 +161,7 @@ def test_every_verb_the_documents_name_exists() -> None:
 
 def test_every_signal_topic_reason_and_row_field_is_in_the_reference() -> None:
     page = text(REFERENCE)
-    names = [*MARKET, *CRISIS, *SOCIAL, *topics.MEANING, *REASONS]
+    names = [*MARKET, *CRISIS, *SOCIAL, *CLASSROOM, *topics.MEANING, *REASONS]
     assert [name for name in names if f"`{name}`" not in page] == []
     fields = [f.name for f in msgspec.structs.fields(SignalRow)]
     assert [name for name in fields if f"`{name}`" not in text(README)] == []

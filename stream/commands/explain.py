@@ -50,6 +50,8 @@ def run_explain(args: argparse.Namespace) -> int:
     except ValueError as problem:
         raise UsageError(f"ID: {problem}") from None
     domain = signal.split(".")[0]
+    if domain == "classroom":
+        raise UsageError("ID: a classroom signal is not taken apart: its parts would be seats")
     if domain not in DOMAINS:
         raise UsageError(f"ID: signal {signal!r} belongs to no domain this engine has")
     if args.top < 0 or args.most < 1:

@@ -21,12 +21,20 @@ from stream.replaying import ingest_file, replay, replay_config
 from stream.results import write_lines
 
 SCENARIOS = {"panic": "market", "hurricane": "crisis", "launch": "social"}
+"""What `affect demo` plays by itself."""
+LESSON = "classroom"
+"""Scenario and domain of a lesson: played alone."""
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verbs."""
     demo = verbs.add_parser("demo", help="play a scenario through the engine and watch it live")
-    demo.add_argument("--scenario", choices=sorted(SCENARIOS), default=None, help="play only this one (default: all)")
+    demo.add_argument(
+        "--scenario",
+        choices=sorted([*SCENARIOS, LESSON]),
+        default=None,
+        help="play only this one (default: all but classroom)",
+    )
     demo.add_argument("--headless", action="store_true", help="do not try to open a browser")
     demo.add_argument("--seconds", type=float, default=None, metavar="N", help="stop after N seconds (default: run on)")
     demo.add_argument("--port", type=int, default=8642, metavar="P", help="port of the page (default: 8642)")
@@ -59,7 +67,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     replay.add_argument(
         "--rank-time", type=float, default=None, metavar="SECONDS", help="post k happens at start + k * S"
     )
-    replay.add_argument("--windows", default="1m,5m,1h,24h", metavar="LIST", help="size or size/hop, such as 5m/1m")
+    replay.add_argument(
+        "--windows", default=None, metavar="LIST", help="size or size/hop, such as 5m/1m (default: 1m,5m,1h,24h)"
+    )
     replay.add_argument("--lateness", default="24h", metavar="SPAN", help="how long panes wait for late posts")
     replay.add_argument(
         "--disorder", default="30s", metavar="SPAN", help="how far posts may be out of order unremarked"
@@ -96,7 +106,7 @@ def run_replay(args: argparse.Namespace) -> int:
         log=args.log,
         topic=args.source or "",
         engine=args.engine,
-        windows=args.windows.split(","),
+        windows=(args.windows or ("1m" if args.domain == LESSON else "1m,5m,1h,24h")).split(","),
         lateness=args.lateness,
         disorder=args.disorder,
         batch_size=args.batch_size,
@@ -172,19 +182,24 @@ def run_demo(args: argparse.Namespace) -> int:
         raise UsageError(f"--speed: expected 0.1 to 600, got {args.speed}")
     with tempfile.TemporaryDirectory(prefix="affect-demo-") as folder:
         url = args.log or f"sqlite:///{folder}/demo.db"
-        played = SCENARIOS if args.scenario is None else {args.scenario: SCENARIOS[args.scenario]}
+        domains = {**SCENARIOS, LESSON: LESSON}
+        played = SCENARIOS if args.scenario is None else {args.scenario: domains[args.scenario]}
         configs = [_demo_config(domain, url, args) for domain in played.values()]
         plays = {domain: Play(scenario, args.seed, args.speed) for scenario, domain in played.items()}
         return _serve(configs, args.seconds, plays, open_page=not args.headless)
 
 
 def _demo_config(domain: str, log: str, args: argparse.Namespace) -> Config:
+    lesson = domain == LESSON
     return msgspec.convert(
         {
+            **({"windows": {"sizes": ["1m"]}} if lesson else {}),
             "domain": domain,
             "log": {"url": log},
             "engine": {"name": args.engine},
-            "time": {"future": "36500d", "idle": "5s"},
+            "time": {"idle": "30s", "disorder": "5s", "lateness": "5s"}
+            if lesson
+            else {"future": "36500d", "idle": "5s"},
             "web": {"port": args.port},
             "alerts": {"rules": args.rules},
         },

@@ -1,0 +1,276 @@
+// The teacher page: the room in its latest told minute, the curve with markers, polls. Rows come from /api, the room from its socket.
+
+import { $, button, el, memory, say } from "./dom.js";
+import { get } from "./net.js";
+
+const MINUTE = 60_000;
+const ROWS_EVERY_MS = 4000;
+const TILES = [
+  ["engagement", "Engagement", "how much the room does"],
+  ["confusion", "Confusion", "lost, or writing so"],
+  ["pace", "Pace", "above 0: too fast"],
+  ["participation", "Taking part", "did anything at all"],
+  ["hands", "Hands", "raised"],
+  ["mood", "Mood", "of what was written"],
+];
+const CURVES = ["engagement", "confusion", "pace", "participation"];
+const ANSWERS = ["answer.a", "answer.b", "answer.c", "answer.d"];
+const SVG = "http://www.w3.org/2000/svg";
+const DASH = "–";
+
+let socket = null;
+let tries = 0;
+let room = null;
+let series = {};
+let picked = new Set((memory.read("lesson.curves") ?? "engagement,confusion").split(","));
+let name = new URLSearchParams(location.search).get("room");
+
+const number = (v) => (v > 0 ? "" : v < 0 ? "−" : "") + Math.abs(v).toFixed(2);
+const time = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+const band = (n) => (n === 0 ? "fewer than 5" : `${n}${DASH}${n + 4}`);
+
+function svg(tag, given, text) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [key, value] of Object.entries(given)) node.setAttribute(key, value);
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+function connect() {
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  const ws = (socket = new WebSocket(`${scheme}://${location.host}/teach/ws${name ? `?room=${encodeURIComponent(name)}` : ""}`));
+  ws.binaryType = "arraybuffer";
+  ws.onmessage = (event) => {
+    tries = 0;
+    const message = JSON.parse(typeof event.data === "string" ? event.data : new TextDecoder().decode(event.data));
+    if (message.type === "room") drawRoom(message);
+    else complain(message.why);
+  };
+  ws.onclose = () => {
+    $("link").dataset.state = "reconnecting";
+    say($("link-text"), "Connection lost");
+    tries += 1;
+    setTimeout(connect, Math.min(8000, 500 * 2 ** tries));
+  };
+}
+
+const send = (message) => socket?.readyState === WebSocket.OPEN && socket.send(JSON.stringify(message));
+
+function complain(text) {
+  $("trouble").hidden = !text;
+  say($("trouble"), text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "");
+}
+
+function drawRoom(message) {
+  const first = room === null;
+  room = message;
+  name = message.room;
+  $("link").dataset.state = message.ready ? "live" : "waiting";
+  say($("link-text"), message.ready ? "Live" : "Starting");
+  say($("invite-title"), `Room ${message.room}`);
+  say($("seats"), `${band(message.seats)} seats have joined by this page's link`);
+  say($("code"), message.code);
+  say($("k"), String(message.k));
+  const link = `${location.origin}/join?room=${encodeURIComponent(message.room)}&code=${message.code}`;
+  $("where").href = link;
+  say($("where"), link.replace(/^https?:\/\//, ""));
+  $("rooms").hidden = message.rooms.length < 2;
+  $("rooms").replaceChildren(
+    ...message.rooms.map((other) => {
+      const to = el("a", other === name ? "here" : "", other);
+      to.href = `/teach?room=${encodeURIComponent(other)}`;
+      return to;
+    }),
+  );
+  const asked = message.question;
+  $("close").hidden = asked === null;
+  say($("quiz-sub"), asked === null ? "A poll, or a quiz if you tick the right option." : `Open: “${asked.text}”, ${band(message.answers)} answers. The room's answer is told with the minute.`);
+  drawMarks();
+  if (first) poll();
+}
+
+async function poll() {
+  if (name !== null) {
+    try {
+      const body = await get("/api/rows", { entity: `room:${name}`, window: MINUTE, domain: "classroom", limit: 5000 });
+      series = {};
+      for (const row of body.rows) (series[row.signal.slice("classroom.".length)] ??= []).push(row);
+      for (const rows of Object.values(series)) rows.sort((a, b) => a.window_end - b.window_end);
+      draw();
+    } catch {
+      // told by the socket, which is gone as well
+    }
+  }
+}
+
+function draw() {
+  drawTiles();
+  drawPicks();
+  drawCurve();
+  drawResults();
+  drawMarks();
+}
+
+function drawTiles() {
+  const last = series.engagement?.at(-1);
+  const stale = last?.reasons.some((why) => why.startsWith("stale"));
+  $("notice").hidden = last !== undefined && last.value !== null && !stale;
+  if (last === undefined) say($("notice"), "Nothing told yet. The first minute is told some twenty seconds after it ends, once enough seats take part.");
+  else if (last.value === null) say($("notice"), `${time(last.window_end)}: ${last.reasons.at(-1)}. Nothing is told of so few.`);
+  else if (stale) say($("notice"), "Stale: too few seats came or went since to tell new values without showing one of them.");
+  $("tiles").replaceChildren(
+    ...TILES.map(([signal, title, about]) => {
+      const row = series[signal]?.at(-1);
+      const tile = el("div", `card lesson-tile${stale ? " stale" : ""}`);
+      const value = row?.value ?? null;
+      tile.append(el("h2", "", title), el("p", "big", value === null ? "—" : number(value)));
+      tile.append(el("p", "sub", value === null ? "too few had something to say" : `${number(row.lo)} to ${number(row.hi)}`), el("p", "sub", about));
+      tile.dataset.signal = signal;
+      return tile;
+    }),
+  );
+  say($("curve-sub"), last === undefined ? "" : `latest minute ${time(last.window_start)}${DASH}${time(last.window_end)}${last.n ? `, ${band(last.n)} seats counted` : ""}`);
+}
+
+function drawPicks() {
+  $("picks").replaceChildren(
+    ...CURVES.map((signal) => {
+      const pick = button(`pick c-${signal}`, signal === "participation" ? "taking part" : signal, () => {
+        if (!picked.delete(signal)) picked.add(signal);
+        memory.write("lesson.curves", [...picked].join(","));
+        draw();
+      });
+      pick.setAttribute("aria-pressed", String(picked.has(signal)));
+      return pick;
+    }),
+  );
+}
+
+function drawCurve() {
+  const shown = CURVES.filter((signal) => picked.has(signal) && series[signal]?.length);
+  const ends = shown.flatMap((signal) => series[signal].map((row) => row.window_end));
+  const box = $("plot");
+  if (!ends.length) return box.replaceChildren(el("p", "sub", "The curve begins with the first minute that can be told."));
+  const width = Math.max(280, box.clientWidth), height = 220, left = 34, bottom = 24, top = 18;
+  const from = Math.min(...ends) - MINUTE, to = Math.max(...ends, from + 10 * MINUTE);
+  const low = picked.has("pace") ? -1 : 0;
+  const x = (ms) => left + ((ms - from) / (to - from)) * (width - left - 8);
+  const y = (v) => top + ((1 - v) / (1 - low)) * (height - top - bottom);
+  const plot = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${shown.join(", ")} from ${time(from)} to ${time(to)}` });
+  for (let v = low; v <= 1; v += 0.5) {
+    plot.append(svg("line", { class: "grid", x1: left, x2: width - 8, y1: y(v), y2: y(v) }), svg("text", { class: "tick", x: left - 6, y: y(v) + 4, "text-anchor": "end" }, number(v)));
+  }
+  const step = Math.max(5, Math.ceil((to - from) / MINUTE / (width / 70) / 5) * 5) * MINUTE;
+  for (let ms = Math.ceil(from / step) * step; ms <= to; ms += step) plot.append(svg("text", { class: "tick", x: x(ms), y: height - 6, "text-anchor": "middle" }, time(ms)));
+  for (const mark of room?.marks ?? []) {
+    if (mark.time_ms < from || mark.time_ms > to) continue;
+    plot.append(svg("line", { class: "marker", x1: x(mark.time_ms), x2: x(mark.time_ms), y1: top - 6, y2: height - bottom }));
+    const right = x(mark.time_ms) > width * 0.7;
+    plot.append(svg("text", { class: "marker-text", x: x(mark.time_ms) + (right ? -4 : 4), y: top - 6, "text-anchor": right ? "end" : "start" }, mark.text.slice(0, 24)));
+  }
+  for (const signal of shown) {
+    for (const run of runs(series[signal])) {
+      const up = run.map((r) => `${x(r.window_start)},${y(r.hi)} ${x(r.window_end)},${y(r.hi)}`);
+      const down = run.map((r) => `${x(r.window_end)},${y(r.lo)} ${x(r.window_start)},${y(r.lo)}`).reverse();
+      plot.append(svg("polygon", { class: `band c-${signal}`, points: [...up, ...down].join(" ") }));
+      plot.append(svg("polyline", { class: `line c-${signal}`, points: run.map((r) => `${x(r.window_start)},${y(r.value)} ${x(r.window_end)},${y(r.value)}`).join(" ") }));
+    }
+  }
+  box.replaceChildren(plot);
+}
+
+/** Stretches of rows with a value that is new: stale ones and gaps break the line. */
+function runs(rows) {
+  const out = [];
+  let run = [];
+  for (const row of rows) {
+    const known = row.value !== null && !row.reasons.some((why) => why.startsWith("stale"));
+    if (run.length && (!known || row.window_start !== run.at(-1).window_end)) {
+      out.push(run);
+      run = [];
+    }
+    if (known) run.push(row);
+  }
+  if (run.length) out.push(run);
+  return out;
+}
+
+/** Mean of a signal over the minutes that end within [from, to], null where none does. */
+function mean(signal, from, to) {
+  const values = (series[signal] ?? []).filter((r) => r.value !== null && r.window_start >= from && r.window_end <= to).map((r) => r.value);
+  return values.length ? values.reduce((a, b) => a + b, 0) / values.length : null;
+}
+
+function drawMarks() {
+  const marks = (room?.marks ?? []).slice(-12).reverse();
+  $("marks").replaceChildren(
+    ...marks.map((mark) => {
+      const item = el("li");
+      item.append(el("time", "", time(mark.time_ms)), el("span", "what", mark.text));
+      const deltas = ["engagement", "confusion"].map((signal) => {
+        const before = mean(signal, mark.time_ms - 3 * MINUTE, mark.time_ms), after = mean(signal, mark.time_ms, mark.time_ms + 3 * MINUTE);
+        return before === null || after === null ? null : `${signal} ${after - before >= 0 ? "+" : "−"}${Math.abs(after - before).toFixed(2)}`;
+      });
+      const told = deltas.filter(Boolean).join(", ");
+      item.append(el("span", "sub", told ? `${told} in the next minutes` : ""));
+      return item;
+    }),
+  );
+}
+
+function drawResults() {
+  const rows = ANSWERS.map((signal) => (series[signal] ?? []).filter((row) => row.value !== null).at(-1));
+  if (rows[0] === undefined) return $("results").replaceChildren();
+  const right = (series.right ?? []).filter((row) => row.window_end === rows[0].window_end && row.value !== null).at(-1);
+  const items = [el("p", "sub", `Answers told at ${time(rows[0].window_end)}, as shares of the seats counted${right ? `; right: ${number(right.value)}` : ""}`)];
+  rows.forEach((row, k) => {
+    const line = el("div", "answer");
+    const bar = el("meter", "");
+    bar.min = 0;
+    bar.max = 1;
+    bar.value = row?.value ?? 0;
+    bar.setAttribute("aria-label", `Option ${"ABCD"[k]}`);
+    line.append(el("span", "letter", "ABCD"[k]), bar, el("span", "share", number(row?.value ?? 0)));
+    items.push(line);
+  });
+  $("results").replaceChildren(...items);
+}
+
+for (let k = 0; k < 4; k += 1) {
+  const line = el("div", "choice");
+  const text = el("input", "");
+  text.maxLength = 160;
+  text.placeholder = `Option ${"ABCD"[k]}${k > 1 ? " (optional)" : ""}`;
+  text.setAttribute("aria-label", `Option ${"ABCD"[k]}`);
+  const tick = el("input", "");
+  tick.type = "checkbox";
+  tick.setAttribute("aria-label", `Option ${"ABCD"[k]} is right`);
+  tick.addEventListener("change", () => {
+    for (const other of document.querySelectorAll(".choice [type=checkbox]")) if (other !== tick) other.checked = false;
+  });
+  line.append(el("span", "letter", "ABCD"[k]), text, tick);
+  $("choices").append(line);
+}
+$("quiz").addEventListener("submit", (event) => {
+  event.preventDefault();
+  complain("");
+  const lines = [...document.querySelectorAll(".choice")].map((line) => [line.children[1].value.trim(), line.children[2].checked]).filter(([text]) => text);
+  const right = lines.findIndex(([, ticked]) => ticked);
+  send({ do: "ask", text: $("q").value, options: lines.map(([text]) => text), right: right < 0 ? null : right });
+});
+$("close").addEventListener("click", () => send({ do: "close" }));
+$("renew").addEventListener("click", () => send({ do: "renew" }));
+$("mark").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send({ do: "mark", text: $("mark-text").value });
+  $("mark-text").value = "";
+});
+$("theme").addEventListener("click", () => {
+  const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+  memory.write("theme", next);
+  document.documentElement.dataset.theme = next;
+});
+addEventListener("resize", () => drawCurve());
+setInterval(poll, ROWS_EVERY_MS);
+draw();
+connect();

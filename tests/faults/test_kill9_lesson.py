@@ -1,0 +1,44 @@
+"""A lesson replayed, killed with SIGKILL again and again: what was told of the room is the same, to the byte."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_kill9 import Hunter
+
+from stream.scenario_lesson import lesson
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+KILLS = 4
+
+
+def command(events: Path, out: Path, *more: str) -> list[str]:
+    verb = [sys.executable, "-m", "stream.cli", "replay", str(events), "--domain", "classroom", "--engine", "stub"]
+    return [*verb, "--lateness", "5s", "--disorder", "5s", "--out", str(out), "--json", *more]
+
+
+def test_kill_9_changes_no_byte_of_what_a_room_tells(tmp_path: Path) -> None:
+    events, reference = tmp_path / "events.jsonl", tmp_path / "reference.jsonl"
+    posts = lesson(3, 30, 1_700_000_000_000).posts
+    events.write_text("\n".join(map(json.dumps, posts)) + "\n")
+    done = subprocess.run(command(events, reference), capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    sums = json.loads(done.stdout.splitlines()[-1])
+    rows = [json.loads(line) for line in reference.read_text().splitlines()]
+    assert any("stale" in why or row["value"] is not None for row in rows for why in row["reasons"])
+    log, out = tmp_path / "log.db", tmp_path / "rows.jsonl"
+    words = command(events, out, "--log", f"sqlite:///{log}", "--batch-size", "5")
+    hunter, ended = Hunter(words, log, seed=5), None
+    while ended is None and hunter.kills < KILLS:
+        ended = hunter.life()
+    if ended is None:
+        last = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
+        assert last.returncode == 0, last.stderr
+        ended = last.stdout
+    assert hunter.kills >= 1
+    assert out.read_bytes() == reference.read_bytes()
+    assert json.loads(ended.splitlines()[-1]) == sums

@@ -106,13 +106,20 @@ def run_replay(args: argparse.Namespace) -> int:
         log=args.log,
         topic=args.source or "",
         engine=args.engine,
-        windows=(args.windows or ("1m" if args.domain == LESSON else "1m,5m,1h,24h")).split(","),
+        windows=_windows(args),
         lateness=args.lateness,
         disorder=args.disorder,
         batch_size=args.batch_size,
         workers=args.workers,
     )
     return asyncio.run(_replay(config, args, out))
+
+
+def _windows(args: argparse.Namespace) -> list[str]:
+    """The windows asked for, else those the domain is replayed with."""
+    if args.windows is None:
+        return ["1m"] if args.domain == LESSON else ["1m", "5m", "1h", "24h"]
+    return list(args.windows.split(","))
 
 
 async def _replay(config: Config, args: argparse.Namespace, out: Path) -> int:

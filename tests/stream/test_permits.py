@@ -25,7 +25,8 @@ FACES = {
 
 
 def config(domain: str = "social", **policy: object) -> Config:
-    return msgspec.convert({"domain": domain, "policy": policy}, Config).check()
+    windows = {"sizes": ["1m"]} if domain == "classroom" else {}
+    return msgspec.convert({"domain": domain, "policy": policy, "windows": windows}, Config).check()
 
 
 @pytest.mark.parametrize("domain", DOMAINS)

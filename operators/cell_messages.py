@@ -35,6 +35,7 @@ def block_message(lane: str, block: PaneBlock, domain: Domain) -> PaneCells:
         text_rows=block.texts.ids.astype("<i4").tobytes(),
         text_hashes=block.texts.hashes.astype("<u8").tobytes(),
         text_counts=np.minimum(block.texts.sums[:, 0], 2**31 - 1).astype("<i4").tobytes(),
+        models=block.models,
         late_rows=block.late_rows.astype("<i4").tobytes(),
         late_marks=block.late_marks.astype("<i8").tobytes(),
     )
@@ -136,4 +137,5 @@ def read_message(cells: PaneCells, domain: Domain) -> PaneBlock | Progress:
         texts=texts,
         late_rows=late_rows,
         late_marks=late_marks,
+        models=cells.models,
     )

@@ -34,6 +34,7 @@ class PaneBlock:
         texts: posts by text key; ids are local rows, sums = posts.
         late_rows, late_marks: posts that met a watermark at or past the pane's end: row int32, watermark int64.
             Grows at the end only.
+        models: `name@version` of every model that scored these posts, sorted. Empty = not known.
     """
 
     partition: int
@@ -45,6 +46,7 @@ class PaneBlock:
     texts: Voices
     late_rows: I32
     late_marks: I64
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

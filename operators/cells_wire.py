@@ -41,6 +41,7 @@ class PaneCells(msgspec.Struct, frozen=True):
         author_sums: little-endian int64 [m, 1 + linear columns], for those authors whose entity has more than one post
             (the others have said all there is in `values`).
         text_rows, text_hashes, text_counts: little-endian int32 row of `values`, uint64 key, int32 posts.
+        models: `name@version` of every model that scored these posts.
         late_rows, late_marks: little-endian int32 row of `values`, int64 watermark the late post met.
     """
 
@@ -60,6 +61,7 @@ class PaneCells(msgspec.Struct, frozen=True):
     text_rows: bytes = b""
     text_hashes: bytes = b""
     text_counts: bytes = b""
+    models: tuple[str, ...] = ()
     late_rows: bytes = b""
     late_marks: bytes = b""
     source: SourceCounts = SourceCounts()

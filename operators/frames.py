@@ -23,7 +23,7 @@ class SignalFrame:
     `sampled`: float64 [k], shares of the weight taken from loud authors and of the posts that was scored. `buzz`:
     float64 [k], weighted posts. `closed`: the watermark has passed the window's end. `corrected`: the values with the
     model's confusions undone, None where the domain has none. `seats`: sums by author, ids = rows of this frame, None
-    unless the domain asks for them.
+    unless the domain asks for them. `models`: every model that scored posts of the window, sorted; empty = not known.
     """
 
     window: WindowSpec
@@ -44,3 +44,4 @@ class SignalFrame:
     told: bool = True
     corrected: Derived | None = None
     seats: Voices | None = None
+    models: tuple[str, ...] = ()

@@ -30,12 +30,13 @@ def weights(batch: PostBatch) -> I64:
 class _Pane:
     """What is known of one pane: sums, authors, late marks, and the last offset counted before a restart."""
 
-    __slots__ = ("cells", "late_ids", "late_marks", "stamp", "texts", "voices")
+    __slots__ = ("cells", "late_ids", "late_marks", "models", "stamp", "texts", "voices")
 
     def __init__(self, width: int, linear: int, keep: int) -> None:
         self.cells = CellTable(width)
         self.voices = VoiceTable(LEADING + linear, keep)
         self.texts = VoiceTable(1, KEEP_TEXTS, buckets=False)
+        self.models: set[str] = set()
         self.late_ids: list[I32] = []
         self.late_marks: list[I64] = []
         self.stamp = -1
@@ -94,6 +95,7 @@ class PaneStore:
                 if len(part) == 0:
                     continue
             self._add(pane, start, ids[part], matrix[part], batch.authors[rows[part]], marks[rows[part]])
+            pane.models.update(batch.models)
             if len(batch.text_keys):
                 once = np.ones((len(part), 1), np.int64)
                 pane.texts.add(Voices(ids[part], batch.text_keys[rows[part]], once))
@@ -155,6 +157,7 @@ class PaneStore:
             texts=Voices(np.searchsorted(ids, texts.ids).astype(np.int32), texts.hashes, texts.sums),
             late_rows=np.searchsorted(ids, late).astype(np.int32),
             late_marks=marks,
+            models=tuple(sorted(pane.models)),
         )
 
     def restore(self, block: PaneBlock) -> None:
@@ -170,6 +173,7 @@ class PaneStore:
         if len(block.late_rows):
             pane.late_ids.append(ids[block.late_rows])
             pane.late_marks.append(block.late_marks)
+        pane.models.update(block.models)
         pane.stamp = block.stamp
         self._panes[block.pane_start] = pane
 

@@ -66,6 +66,7 @@ class PostBatch:
         inverse: int64 [n], 10^6 over the chance with which the post was chosen for scoring; 0 = shed, not scored
             (its scores are zeros). Empty = every post was scored.
         sources: n strings or None, where each was posted (a forum, a channel). Empty = not known.
+        models: `name@version` of every model that scored these posts, sorted: several where one replaced another.
     """
 
     partition: int
@@ -86,6 +87,7 @@ class PostBatch:
     text_keys: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
     inverse: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
     sources: list[str | None] = field(default_factory=list)
+    models: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -129,7 +129,7 @@ class Rolling:
         seen = old.late if old is not None else 0
         if len(block.late_rows) > seen:
             self._note_late(block.pane_start, ids[block.late_rows[seen:]], block.late_marks[seen:])
-        self._spread(block.pane_start, moved, voices, texts)
+        self._spread(block.pane_start, moved, voices, texts, block.models)
 
     def _sealed(self) -> int:
         return self._watermark if self._watermark < FOREVER else BEGINNING
@@ -144,12 +144,15 @@ class Rolling:
             insort(self._late_panes, pane)
         self._late[pane].append((ids, marks))
 
-    def _spread(self, pane: int, moved: tuple[I32, I64], voices: Voices, texts: Voices) -> None:
+    def _spread(
+        self, pane: int, moved: tuple[I32, I64], voices: Voices, texts: Voices, models: tuple[str, ...]
+    ) -> None:
         ids, values = moved
         if len(ids) == 0:
             return
         for level in self._levels.values():
             level.add(level.slot_of(pane), ids, values, voices, texts)
+            level.scored_by(level.slot_of(pane), models)
         for window in self._windows:
             touched = self._touched[window]
             for end in window.ends_of_slot(self._levels[window.hop_ms].slot_of(pane)):
@@ -302,6 +305,7 @@ class Rolling:
             closed=end <= self._watermark,
             watermark_ms=min(self._watermark, end),
             seats=self._seats(window, end, ids),
+            models=self._levels[window.hop_ms].models(window.slots_of_window(end)),
         )
 
     def _seats(self, window: WindowSpec, end: int, ids: I32) -> Voices | None:

@@ -29,6 +29,7 @@ class SlotLevel:
         self._cells: dict[int, CellTable] = {}
         self._voices: dict[int, VoiceTable] = {}
         self._texts: dict[int, VoiceTable] = {}
+        self._models: dict[int, set[str]] = {}
         self._unsealed: set[int] = set()
 
     def __len__(self) -> int:
@@ -55,6 +56,14 @@ class SlotLevel:
             if table is None:
                 table = self._texts[slot] = VoiceTable(1, KEEP_TEXTS, buckets=False)
             table.add(texts)
+
+    def scored_by(self, slot: int, models: Iterable[str]) -> None:
+        """These models have scored posts of a slot."""
+        self._models.setdefault(slot, set()).update(models)
+
+    def models(self, slots: Iterable[int]) -> tuple[str, ...]:
+        """Every model that has scored posts of these slots, sorted."""
+        return tuple(sorted({name for s in slots for name in self._models.get(s, ())}))
 
     def window(self, slots: Iterable[int], wanted: Bools | None = None) -> tuple[I32, I64, Voices]:
         """The sum over several slots: sorted ids (int32 [k]), values (int64 [k, width]), posts and weight by author.
@@ -102,6 +111,7 @@ class SlotLevel:
             del self._cells[start]
             self._voices.pop(start, None)
             self._texts.pop(start, None)
+            self._models.pop(start, None)
             self._unsealed.discard(start)
 
     def cells_held(self) -> int:

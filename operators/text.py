@@ -48,6 +48,7 @@ class Score:
         self._widths = [len(head.labels) for head in heads if head is not None]
         self._calibrate = Calibrate()
         self._cache: OrderedDict[str, I32] = OrderedDict()
+        self._cached_by = ""
         self._cap = cache
         self._lock: asyncio.Lock = asyncio.Lock() if beside is None else beside._lock
         self._text_s = math.inf
@@ -59,33 +60,39 @@ class Score:
         """Score `batch`, but for posts that were shed; never drops a post."""
         chosen = np.flatnonzero(batch.inverse > 0) if len(batch.inverse) else None
         texts = batch.texts if chosen is None else [batch.texts[k] for k in chosen.tolist()]
-        if len(texts) == 0:
-            table = np.zeros((0, sum(self._widths)), np.int32)
-        elif self._cap == 0:
-            table = await self._run(texts)
-        else:
-            table = await self._with_cache(texts)
+        table, models = np.zeros((0, sum(self._widths)), np.int32), {self._model.spec.model_id}
+        if len(texts) and self._cap == 0:
+            table, model = await self._run(texts)
+            models = {model}
+        elif len(texts):
+            table, models = await self._with_cache(texts)
         if chosen is not None:
             whole = np.zeros((len(batch), table.shape[1]), np.int32)
             whole[chosen] = table
             table = whole
         cuts = np.cumsum(self._widths)[:-1]
         scores = dict(zip(self._tasks, np.split(table, cuts, axis=1), strict=True))
-        return Emit(replace(batch, scores=scores))
+        return Emit(replace(batch, scores=scores, models=tuple(sorted(models))))
 
-    async def _with_cache(self, texts: list[str]) -> I32:
+    async def _with_cache(self, texts: list[str]) -> tuple[I32, set[str]]:
+        """Scores, and the models they are of: what is remembered is of one model, and forgotten with it."""
         fresh = [text for text in dict.fromkeys(texts) if text not in self._cache]
         known = {text: self._cache[text] for text in texts if text in self._cache}
-        self.reused += len(texts) - len(fresh)
+        models = {self._cached_by} if known else set()
         if fresh:
-            rows = await self._run(fresh)
+            rows, model = await self._run(fresh)
+            models.add(model)
+            if model != self._cached_by:
+                self._cache.clear()
+                self._cached_by = model
             known.update(zip(fresh, rows, strict=True))
             self._cache.update(zip(fresh, rows, strict=True))
             while len(self._cache) > self._cap:
                 self._cache.popitem(last=False)
-        return np.stack([known[text] for text in texts])
+        self.reused += len(texts) - len(fresh)
+        return np.stack([known[text] for text in texts]), models
 
-    async def _run(self, texts: list[str]) -> I32:
+    async def _run(self, texts: list[str]) -> tuple[I32, str]:
         await self._lock.acquire()
         if not self._model.elsewhere and len(texts) * self._text_s <= INLINE_S:
             try:
@@ -97,15 +104,16 @@ class Score:
         working.add_done_callback(self._over)
         return await asyncio.shield(working)
 
-    def _over(self, working: asyncio.Future[I32]) -> None:
+    def _over(self, working: asyncio.Future[tuple[I32, str]]) -> None:
         self._lock.release()
         if not working.cancelled():
             working.exception()  # raised where it was waited for; nobody else need hear of it
 
-    def _infer(self, texts: list[str]) -> I32:
+    def _infer(self, texts: list[str]) -> tuple[I32, str]:
+        """Scores, and the `name@version` of the model: a served one may have become another."""
         raw = self._model.logits(texts)
         self._text_s = raw.run_s / len(texts)
         self.scored += len(texts)
         self.run_s += raw.run_s
         micro = self._calibrate.calibrate(self._model.spec, raw, self._tasks)
-        return np.concatenate([micro[task] for task in self._tasks], axis=1)
+        return np.concatenate([micro[task] for task in self._tasks], axis=1), self._model.spec.model_id

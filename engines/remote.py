@@ -123,10 +123,11 @@ class RemoteEngine:
                 raise
 
     def close(self) -> None:
-        """Let go of the connection. Idempotent."""
+        """Let go of the connection; a call that waits in another thread ends soon. Idempotent."""
         self._closed = True
-        self._disconnect()
-        self._context.term()
+        with self._lock:
+            self._disconnect()
+            self._context.term()
 
     def _deadline_ms(self) -> int:
         return max(1, int(self._deadline_s * 1000))
@@ -182,6 +183,8 @@ class RemoteEngine:
         silence = SILENT_BEATS * (self._ready.beat_ms if self._ready is not None else 500) / 1000
         while True:
             now = time.monotonic()
+            if self._closed:
+                raise EngineAway(f"engine at {self._address}: closed while it was waited for")
             if now - self._heard > silence:
                 raise EngineAway(f"engine at {self._address}: no sign of life for {silence:.1f} s")
             if now - started > self._deadline_s:

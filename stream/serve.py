@@ -93,6 +93,7 @@ async def _serve(
     clock, feed, metrics = SystemClock(), Feed(), Metrics()
     log = open_log(configs[0].log.url)
     tasks: list[asyncio.Task[None]] = []
+    topologies: list[Topology] | None = None
     server: LiveServer | None = None
     desk = _desk(configs, clock, audit)
     for config in configs:
@@ -138,6 +139,8 @@ async def _serve(
             await server.stop()
         if desk is not None:
             await desk.stop()
+        if topologies and topologies[0].model.elsewhere:  # a step that was given up may still wait for an answer
+            await asyncio.to_thread(topologies[0].model.engine.close)
         await log.close()
     return 0
 
@@ -225,6 +228,23 @@ def _archive(config: Config, log: Log) -> Archive:
 async def _prepare(configs: Sequence[Config], log: Log, feed: Feed) -> list[Topology]:
     """The runs, built, on one model; a log or an engine server that is away is waited for."""
     pulse = Pulse()
+    telling = asyncio.create_task(_tell(configs, feed, pulse))
+    try:
+        return await _build(configs, log, feed, pulse)
+    finally:
+        telling.cancel()
+
+
+async def _tell(configs: Sequence[Config], feed: Feed, pulse: Pulse) -> None:
+    """Say in /readyz why nothing runs yet."""
+    while True:
+        if pulse.problem is not None:
+            for config in configs:
+                feed.status(OpsStatus(domain=config.domain, problem=pulse.problem))
+        await asyncio.sleep(0.5)
+
+
+async def _build(configs: Sequence[Config], log: Log, feed: Feed, pulse: Pulse) -> list[Topology]:
     known = {t.name: t.partitions for t in await steadily(log.topics, pulse, f"open {configs[0].log.url}")}
     built: list[Topology] = []
     for config in configs:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from engines.errors import EngineLost
 from stream.archive_base import row_id_parts
 from stream.contribution import BYS, By, Contribution, Explain
 from stream.errors import LogError, UsageError
@@ -90,7 +91,7 @@ class ExplainRoutes:
                 return found
         except UsageError as problem:
             raise Wrong(f"id: {str(problem).removeprefix('ID: ')}") from None
-        except LogError as problem:
+        except (LogError, EngineLost) as problem:
             raise _Busy(str(problem)) from None
         finally:
             self._waiting -= 1

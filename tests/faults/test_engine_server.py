@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from kafka_engine import Engine, Flow, Process, differences, in_memory, settings, stripped
+from kafka_engine import Engine, Flow, Process, differences, in_memory, settings, stripped, toml
 from rough_file import Rough, write_rough
 from test_kafka_workers import posts_of, said
 
@@ -34,9 +36,10 @@ from stream.base import CommitUnit, Output, TopicSpec
 from stream.config import Config
 from stream.memory import MemoryLog
 from stream.runner import Runner
+from stream.sqlite_log import SqliteLog
 from stream.system_clock import SystemClock
 from stream.topology import build
-from tests.engines.serving import ANYWHERE, serving, zoo_of_two
+from tests.engines.serving import ANYWHERE, serving, until, zoo_of_two
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 PARTITIONS = 3
@@ -254,6 +257,44 @@ def test_every_row_names_the_versions_that_scored_its_posts(rough: Rough, tmp_pa
             assert row == pure[row.model][row.row_id]
     both = [r for r in mixed if r.model not in pure]
     assert any(r not in (pure[one][r.row_id], pure[two][r.row_id]) for r in both if r.value is not None)
+
+
+def test_readyz_says_why_it_waits_and_a_worker_that_holds_can_be_stopped(rough: Rough, tmp_path: Path) -> None:
+    """Away at start: 503 with the reason; there: 200; gone again: 503; SIGTERM while it holds: ends well."""
+    tree = settings("market", 1, f"sqlite:///{tmp_path}/log.db")
+    address = f"ipc://{tmp_path}/engine"
+    tree |= {"engine": {"name": "remote", "address": address}, "web": {"port": 0}}
+    config = tmp_path / "run.toml"
+    config.write_text(toml(tree))
+    words = [sys.executable, "-m", "stream.cli", "run", "-c", str(config)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as worker:
+        try:
+            assert worker.stdout is not None
+            url = worker.stdout.readline().split()[-1] + "readyz"
+            until(lambda: "nobody answers" in asked(url, 503))
+            with serving(doors=Doors(address, ANYWHERE)):
+                until(lambda: asked(url, 200) != "")
+            log = SqliteLog(tmp_path / "log.db")
+            posts = [output._replace(partition=0) for output in posts_of(rough.path, partitions=1)[:100]]
+            asyncio.run(log.commit(CommitUnit("sender", outputs=posts)))
+            asyncio.run(log.close())
+            until(lambda: address in asked(url, 503))
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(60) == 0
+            assert "Traceback" not in worker.communicate()[1]
+        finally:
+            worker.kill()
+
+
+def asked(url: str, wanted: int) -> str:
+    """What `url` says, "" where the status is not the wanted one."""
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            code, body = answer.status, answer.read()
+    except urllib.error.HTTPError as problem:
+        with problem:
+            code, body = problem.code, problem.read()
+    return str(body.decode()) if code == wanted else ""
 
 
 class Watched:

@@ -108,14 +108,16 @@ class Recipe(msgspec.Struct, frozen=True):
     """How texts become an engine's tensors, as data: what another process needs to make the same ones.
 
     Attributes:
-        kind: `checksum` (the stub), `buckets` (the hashed bag) or `pieces` (word pieces).
+        kind: `checksum` (the stub), `buckets` (the hashed bag), `pieces` (word pieces) or `joined` (several models).
         bits: of a bucket's number. max_tokens: longest row of pieces. vocabulary: the pieces, in order.
+        parts: of `joined`, each model's own; the tensors of the k-th are named `k/NAME`.
     """
 
     kind: str
     bits: int = 0
     max_tokens: int = 0
     vocabulary: tuple[str, ...] = ()
+    parts: tuple[Recipe, ...] = ()
 
     @property
     def digest(self) -> str:

@@ -11,7 +11,8 @@ from engines.base import AnyArray, ScoreBatch, TensorBatch
 from engines.errors import ShapeMismatch
 
 OFFSETS: Final = "offsets"
-"""A tensor of this name, int64 [rows + 1], makes the others ragged: row i owns `[offsets[i]:offsets[i + 1]]`."""
+"""A tensor of this name, int64 [rows + 1], makes the others ragged: row i owns `[offsets[i]:offsets[i + 1]]`. Where
+several models' tensors lie side by side, `0/offsets` is about `0/...`."""
 
 
 def check(batch: TensorBatch) -> None:
@@ -20,26 +21,37 @@ def check(batch: TensorBatch) -> None:
     Raises:
         ShapeMismatch: it names the tensor, what was expected and what came.
     """
-    offsets = batch.tensors.get(OFFSETS)
-    if offsets is None:
-        for name, tensor in batch.tensors.items():
-            if tensor.ndim < 1 or len(tensor) != batch.rows:
-                raise ShapeMismatch(f"tensor {name!r}: expected {batch.rows} rows, got shape {list(tensor.shape)}")
-        return
-    if offsets.dtype != np.int64 or offsets.shape != (batch.rows + 1,):
-        raise ShapeMismatch(f"'offsets': expected int64[{batch.rows + 1}], got {offsets.dtype}{list(offsets.shape)}")
+    for place, names in _models(batch).items():
+        offsets = batch.tensors.get(place + OFFSETS)
+        entries = batch.rows if offsets is None else _entries(place + OFFSETS, offsets, batch.rows)
+        for name in names:
+            tensor = batch.tensors[name]
+            if name != place + OFFSETS and (tensor.ndim < 1 or len(tensor) != entries):
+                raise ShapeMismatch(f"tensor {name!r}: expected {entries} entries, got shape {list(tensor.shape)}")
+
+
+def _models(batch: TensorBatch) -> dict[str, list[str]]:
+    """Names of the tensors by what stands before them: several models' lie side by side as `0/ids`, `1/ids`."""
+    found: dict[str, list[str]] = {}
+    for name in batch.tensors:
+        before, slash, _ = name.rpartition("/")
+        found.setdefault(before + slash, []).append(name)
+    return found
+
+
+def _entries(name: str, offsets: AnyArray, rows: int) -> int:
+    if offsets.dtype != np.int64 or offsets.shape != (rows + 1,):
+        raise ShapeMismatch(f"{name!r}: expected int64[{rows + 1}], got {offsets.dtype}{list(offsets.shape)}")
     steps = np.diff(offsets.astype(np.int64))
     if int(offsets[0]) != 0 or bool((steps < 0).any()):
-        raise ShapeMismatch(f"'offsets': expected to rise from 0 without a step back, got {offsets[:8].tolist()}...")
-    for name, tensor in batch.tensors.items():
-        if name != OFFSETS and (tensor.ndim < 1 or len(tensor) != int(offsets[-1])):
-            raise ShapeMismatch(f"tensor {name!r}: expected {int(offsets[-1])} entries, got {list(tensor.shape)}")
+        raise ShapeMismatch(f"{name!r}: expected to rise from 0 without a step back, got {offsets[:8].tolist()}...")
+    return int(offsets[-1])
 
 
 def length(batch: TensorBatch) -> float:
-    """Mean entries of a row; 1 where rows are not ragged."""
-    offsets = batch.tensors.get(OFFSETS)
-    return 1.0 if offsets is None or batch.rows == 0 else float(offsets[-1]) / batch.rows
+    """Mean entries of a row, over all models; 1 where rows are not ragged."""
+    ends = [int(t[-1]) for name, t in batch.tensors.items() if name.rpartition("/")[2] == OFFSETS]
+    return sum(ends) / batch.rows if ends and batch.rows else 1.0
 
 
 def kin(batch: TensorBatch) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
@@ -51,18 +63,22 @@ def join(batches: Sequence[TensorBatch]) -> TensorBatch:
     """One batch of the rows of all, in order. They are checked and of one kin."""
     if len(batches) == 1:
         return batches[0]
-    first = batches[0].tensors
-    tensors: dict[str, AnyArray] = {
-        name: np.concatenate([b.tensors[name] for b in batches]) for name in first if name != OFFSETS
-    }
-    if OFFSETS in first:
-        shift, parts = 0, [np.zeros(1, np.int64)]
-        for batch in batches:
-            offsets = batch.tensors[OFFSETS].astype(np.int64, copy=False)
-            parts.append(offsets[1:] + shift)
-            shift += int(offsets[-1])
-        tensors[OFFSETS] = np.concatenate(parts)
+    tensors: dict[str, AnyArray] = {}
+    for name in batches[0].tensors:
+        parts = [batch.tensors[name] for batch in batches]
+        ragged = name.rpartition("/")[2] == OFFSETS
+        tensors[name] = _shifted(parts) if ragged else np.concatenate(parts)
     return TensorBatch(sum(b.rows for b in batches), tensors)
+
+
+def _shifted(parts: Sequence[AnyArray]) -> AnyArray:
+    """Offsets one behind the other."""
+    shift, out = 0, [np.zeros(1, np.int64)]
+    for part in parts:
+        offsets = part.astype(np.int64, copy=False)
+        out.append(offsets[1:] + shift)
+        shift += int(offsets[-1])
+    return np.concatenate(out)
 
 
 def apart(scores: ScoreBatch, rows: Sequence[int]) -> list[ScoreBatch]:

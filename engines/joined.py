@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from engines.base import F64, AnyArray, EngineSpec, ScoreBatch, TensorBatch, TextModel
+from engines.base import F64, AnyArray, EngineSpec, Recipe, ScoreBatch, TensorBatch, TextModel
 from engines.errors import ShapeMismatch
 
 
@@ -35,11 +35,7 @@ class Joined:
 
     def featurize(self, texts: Sequence[str]) -> TensorBatch:
         """The tensors of every model, side by side."""
-        tensors = {}
-        for place, model in enumerate(self._models):
-            for name, tensor in model.featurize(texts).tensors.items():
-                tensors[f"{place}/{name}"] = tensor
-        return TensorBatch(len(texts), tensors)
+        return side_by_side([model.featurize for model in self._models], texts)
 
     def infer(self, batch: TensorBatch) -> ScoreBatch:
         """Logits of all heads.
@@ -72,7 +68,18 @@ class Joined:
             model.engine.close()
 
 
+def side_by_side(makers: Sequence[Callable[[Sequence[str]], TensorBatch]], texts: Sequence[str]) -> TensorBatch:
+    """The tensors that each of several featurisers makes, the place of its model before their names."""
+    tensors = {}
+    for place, featurize in enumerate(makers):
+        for name, tensor in featurize(texts).tensors.items():
+            tensors[f"{place}/{name}"] = tensor
+    return TensorBatch(len(texts), tensors)
+
+
 def join(models: Sequence[tuple[TextModel, Sequence[str]]], reason: str = "") -> TextModel:
     """One model out of several, each with the heads it answers."""
     engine = Joined(models)
-    return TextModel(engine.featurize, engine, reason)
+    recipes = tuple(model.recipe for model, _ in models if model.recipe is not None)
+    recipe = Recipe("joined", parts=recipes) if len(recipes) == len(models) else None
+    return TextModel(engine.featurize, engine, reason, recipe)

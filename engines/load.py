@@ -18,7 +18,7 @@ from engines.base import Recipe, TensorBatch, TextModel
 from engines.choice import ALIASES, BETTER, resolve
 from engines.errors import EngineError, ManifestInvalid, UnknownModel
 from engines.hashed import HashedEngine
-from engines.joined import join
+from engines.joined import join, side_by_side
 from engines.ladder import BACKENDS, Ladder, Rung
 from engines.onnx import OnnxEngine
 from engines.precisions import open_derived
@@ -151,6 +151,8 @@ def featurizer(recipe: Recipe) -> Callable[[Sequence[str]], TensorBatch]:
         return partial(features.featurize, bits=recipe.bits)
     if recipe.kind == "pieces":
         return WordPieces(recipe.vocabulary, recipe.max_tokens).featurize
+    if recipe.kind == "joined" and recipe.parts and not any(part.parts for part in recipe.parts):
+        return partial(side_by_side, [featurizer(part) for part in recipe.parts])
     raise ManifestInvalid(f"recipe {recipe.kind!r} is not known here; run the same release at both ends")
 
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from engines.base import F64, ScoreBatch, TensorBatch, TextModel
+from engines.base import F64, EngineSpec, ScoreBatch, TensorBatch, TextModel
 from engines.desk import Desk, Refused, Terms, Waiting
 from engines.errors import EngineError, EngineLost, ShapeMismatch
 from engines.orders import Command, Outcome, Status
@@ -53,7 +53,7 @@ class _Done:
 
     chosen: list[Waiting]
     scored: list[Scored]
-    model: str
+    spec: EngineSpec
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class _Room:
             batches = [waiting.batch for waiting in job]
             scored = self.shelf.run(batches, [waiting.features for waiting in job])
             self.batches += 1
-            self._tell(_Done(job, scored, self.shelf.model.spec.model_id))
+            self._tell(_Done(job, scored, self.shelf.model.spec))
             self.shelf.compare(batches, scored)
 
     def _tell(self, what: _Done | _Loaded) -> None:
@@ -121,6 +121,7 @@ class Server:
         self._in_room = 0
         self._started = time.monotonic()
         self._reloaded = -RELOAD_S
+        self._announced = shelf.model.spec.model_id
 
     @property
     def address(self) -> str:
@@ -206,8 +207,16 @@ class Server:
                 self._swapped(done)
                 continue
             self._in_room -= 1
+            self._announce(done.spec)
             for waiting, scored in zip(done.chosen, done.scored, strict=True):
-                self._answer(waiting, scored, done.model)
+                self._answer(waiting, scored, done.spec.model_id)
+
+    def _announce(self, spec: EngineSpec) -> None:
+        """Tell everybody what scores, before its first answer; an engine may also become a better one by itself."""
+        if spec.model_id != self._announced:
+            self._announced = spec.model_id
+            for client in list(self._desk.clients):
+                self._send(client, self._ready(spec, with_recipe=False))
 
     def _answer(self, waiting: Waiting, scored: Scored, model: str) -> None:
         if isinstance(scored, ScoreBatch):
@@ -242,11 +251,11 @@ class Server:
         except Refused as error:
             self._refuse(client, 0, error.error, str(error))
             return
-        self._send(client, self._ready(with_recipe=True))
+        self._send(client, self._ready(self._shelf.model.spec, with_recipe=True))
 
     def _asked(self, client: bytes, ask: Ask, batch: TensorBatch, now: float) -> None:
         if client not in self._desk.clients:  # it knew the server before this one, or was silent for long
-            self._send(client, self._ready(with_recipe=False))
+            self._send(client, self._ready(self._shelf.model.spec, with_recipe=False))
         model = self._shelf.model.spec.model_id
         if ask.model and ask.model != model:
             self._desk.counts["asked"] += 1
@@ -261,9 +270,9 @@ class Server:
     def _wrong_features(self, client: bytes, number: int) -> None:
         self._refuse(client, number, "WrongFeatures", "the tensors were made for another model; say hello again")
 
-    def _ready(self, with_recipe: bool) -> Ready:
+    def _ready(self, spec: EngineSpec, with_recipe: bool) -> Ready:
         shelf = self._shelf
-        spec = msgspec.structs.replace(shelf.model.spec, max_batch_size=self._terms.max_batch)
+        spec = msgspec.structs.replace(spec, max_batch_size=self._terms.max_batch)
         recipe = shelf.recipe if with_recipe else None
         return Ready(spec, shelf.features, self._terms.credit, int(BEAT_S * 1000), recipe)
 
@@ -328,8 +337,7 @@ class Server:
         else:
             self._front.counts["swaps"] += 1
             log_.warning("%s answers now", spec.model_id)
-            for client in list(self._desk.clients):
-                self._send(client, self._ready(with_recipe=False))
+            self._announce(spec)
             outcome = Outcome(model=spec.model_id)
         if loaded.who is not None:
             self._reply(loaded.who, outcome)

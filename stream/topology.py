@@ -107,8 +107,9 @@ def _licensed(config: Config, given: TextModel | None, replay: bool) -> TextMode
     for manifest in weights_of(config, replay):
         license_weights(manifest, config)
     model = load_engine(config.engine, _asked(config, replay)) if given is None else given
-    if model.elsewhere and model.spec.name in names():
-        license_weights(read_manifest(model.spec.name), config)
+    served = {name.partition(":")[0] for name in model.spec.name.split("+")} if model.elsewhere else set[str]()
+    for name in sorted(served & set(names())):
+        license_weights(read_manifest(name), config)
     return model
 
 

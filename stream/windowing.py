@@ -154,7 +154,7 @@ def frame_rows(frame: SignalFrame, parts: WindowParts) -> Iterator[SignalRow]:
     odd = _odd(frame, parts.domain, signals, known, enough.tolist())
     facts = (frame.n, frame.n_eff, frame.authors, frame.revision, frame.capped, frame.sampled, frame.buzz)
     watermark = frame.watermark_ms if frame.watermark_ms > BEGINNING else start
-    model, ontology = "+".join(frame.models) or parts.model, parts.ontology
+    model, ontology = ",".join(frame.models) or parts.model, parts.ontology
     entities = zip(frame.names, *(fact.tolist() for fact in facts), strict=True)
     for k, (entity, n, n_eff, authors, revision, capped, sampled, buzz) in enumerate(entities):
         status: Status = "provisional" if not frame.closed else "revised" if revision else "final"

@@ -58,7 +58,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--control", default=CONTROL, metavar="ADDR", help=f'for swap and status; "" = none (default: {CONTROL})'
     )
     serve.add_argument("--zoo", type=Path, default=ZOO, metavar="DIR", help="folder of models (default: the shipped)")
-    serve.add_argument("--threads", type=int, default=1, help="threads inside one run of an encoder (default: 1)")
+    serve.add_argument("--threads", type=int, default=1, help="rows an encoder scores at once; 0 = one a core")
     serve.add_argument("--max-batch", type=int, default=4096, help="rows at a time, or fewer if the model says so")
     serve.add_argument(
         "--max-wait-ms", type=float, default=0.0, help="wait so long for a batch to fill; 0.5-2 for a GPU (default: 0)"
@@ -125,7 +125,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.engine.startswith(REMOTE) or args.shadow.startswith(REMOTE):
         raise UsageError("--engine: a server serves a model of its own, not another server's")
     for name, least, most in (
-        ("threads", 1, 256),
+        ("threads", 0, 256),
         ("max_batch", 1, 65_536),
         ("max_queue", 1, 10_000_000),
         ("max_clients", 1, 1_000_000),

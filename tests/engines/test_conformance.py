@@ -39,8 +39,13 @@ each = pytest.mark.parametrize("model", [*MODELS, "remote"], indirect=True)
 
 @pytest.fixture(scope="module")
 def remote() -> Iterator[TextModel]:
-    """The tiny encoder, in a server."""
-    with serving.serving(Shelf(lambda _: serving.tiny_model(), "tiny")) as server:
+    """`joined`, in a server."""
+
+    def load(_: str) -> TextModel:
+        parts = [(serving.tiny_model(), ("needs", "mood")), (load_text_model("hashed"), ("emtract7", "crisis_info6"))]
+        return join(parts)
+
+    with serving.serving(Shelf(load, "joined")) as server:
         model = load_remote(server.address)
         yield model
         model.engine.close()
@@ -101,13 +106,13 @@ def test_foreign_tensors_are_refused(model: TextModel) -> None:
 
 
 def test_a_served_model_gives_the_bytes_it_gives_in_process(remote: TextModel) -> None:
-    want = MODELS["onnx"].logits(TEXTS * 3)
+    want = MODELS["joined"].logits(TEXTS * 3)
     got = remote.logits(TEXTS * 3)
     assert {task: logits.tobytes() for task, logits in got.logits.items()} == {
         task: logits.tobytes() for task, logits in want.logits.items()
     }
-    assert remote.spec.heads == MODELS["onnx"].spec.heads
-    assert remote.spec.model_id == MODELS["onnx"].spec.model_id
+    assert remote.spec.heads == MODELS["joined"].spec.heads
+    assert remote.spec.model_id == MODELS["joined"].spec.model_id
 
 
 def test_closing_twice_is_no_error_and_a_closed_engine_is_lost() -> None:

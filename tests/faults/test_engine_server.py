@@ -249,7 +249,7 @@ def test_every_row_names_the_versions_that_scored_its_posts(rough: Rough, tmp_pa
         mixed = rows_of(outputs, None, server.address)
         beside.join(60)
     seen = Counter(row.model for row in mixed)
-    assert set(seen) == {one, two, "+".join(sorted((one, two)))}
+    assert set(seen) == {one, two, ",".join(sorted((one, two)))}
     assert {row.row_id for row in mixed} == set(pure[one]) == set(pure[two])
     for row in mixed:
         assert row.n == pure[one][row.row_id].n

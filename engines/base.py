@@ -19,7 +19,7 @@ HeadKind = Literal["single", "multi", "regression"]
 class HeadSpec(msgspec.Struct, frozen=True):
     """One task a model answers, with the calibration measured on its dev data.
 
-    Probabilities are `softmax(logits / temperature)` for `single`, `sigmoid(logits / temperature)` for `multi`;
+    Probabilities are `softmax(logits / temperature + bias)` for `single`, `sigmoid(logits / temperature)` for `multi`;
     a `regression` head's logits are already values, clipped to [lo, hi].
 
     Attributes:
@@ -27,7 +27,10 @@ class HeadSpec(msgspec.Struct, frozen=True):
         kind: `single` (labels exclude each other), `multi` (independent) or `regression`.
         labels: label strings exactly as in the data set, in logit order.
         temperature: > 0, fitted on dev (Guo et al. 2017).
-        thresholds: decision threshold per label for `multi`, fitted on dev; empty means 0.5.
+        bias: per label of a `single` head, fitted on dev with the temperature (Alexandari et al. 2020): undoes what
+            weighted classes did to the probabilities; empty means 0.
+        thresholds: per label, fitted on dev. `multi`: the label holds from there on; empty means 0.5. `single`: the
+            label with the largest probability / threshold is decided; empty means 1.
         lo, hi: range of a regression head's values.
         probability: the logits are calibrated probabilities already; `temperature` is not applied (the stub).
         confusion: what the calibrated probabilities were on dev. `single`: row k = mean probabilities of the posts
@@ -44,6 +47,7 @@ class HeadSpec(msgspec.Struct, frozen=True):
     hi: float = 1.0
     probability: bool = False
     confusion: tuple[tuple[float, ...], ...] = ()
+    bias: tuple[float, ...] = ()
 
 
 class EngineSpec(msgspec.Struct, frozen=True):

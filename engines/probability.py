@@ -24,7 +24,8 @@ for _k in range(1, 15):
 
 
 def probabilities(head: HeadSpec, logits: F64) -> F64:
-    """`softmax(logits / T)` for a `single` head, `sigmoid(logits / T)` for `multi`; a `probability` head's as they are.
+    """`softmax(logits / T + bias)` for a `single` head, `sigmoid(logits / T)` for `multi`; a `probability` head's as
+    they are.
 
     Args:
         logits: float64 [rows, len(head.labels)].
@@ -42,6 +43,8 @@ def probabilities(head: HeadSpec, logits: F64) -> F64:
     if head.kind == "multi":
         small = exp_of_negative(-np.abs(scaled))
         return np.where(scaled >= 0, 1.0, small) / (1.0 + small)
+    if head.bias:
+        scaled = scaled + np.array(head.bias)
     raised = exp_of_negative(scaled - scaled.max(axis=1, keepdims=True))
     total = np.zeros(len(raised))
     for column in range(raised.shape[1]):  # one column after another: the order of adding is fixed
@@ -57,10 +60,12 @@ def millionths(head: HeadSpec, logits: F64) -> NDArray[np.int32]:
 def decided(head: HeadSpec, micro: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Which labels hold, bool [rows, labels].
 
-    `single`: the most probable label, the first of equals. `multi`: every label at or above its threshold (or 0.5).
+    `single`: the most probable label, or where there are thresholds the label with the largest probability / threshold;
+    the first of equals. `multi`: every label at or above its threshold (or 0.5).
     """
     if head.kind == "single":
-        best: NDArray[np.bool_] = np.arange(len(head.labels)) == micro.argmax(axis=1)[:, None]
+        ranked = micro / np.array(head.thresholds) if head.thresholds else micro
+        best: NDArray[np.bool_] = np.arange(len(head.labels)) == ranked.argmax(axis=1)[:, None]
         return best
     limits = head.thresholds or (0.5,) * len(head.labels)
     return micro >= np.array([round(x * MILLION) for x in limits], np.int32)

@@ -47,6 +47,7 @@ class TaskSpec(msgspec.Struct, frozen=True):
         metrics: the headline metric first.
         published: the figure others report, in words, with what it is and where it was read.
         lo, hi: range of a `regression` task's values.
+        languages: ISO 639-1 codes of the languages its training rows are in.
     """
 
     task: str
@@ -58,6 +59,7 @@ class TaskSpec(msgspec.Struct, frozen=True):
     published: str
     lo: float = 0.0
     hi: float = 1.0
+    languages: tuple[str, ...] = ("en",)
 
     def truth(self, row: Row) -> list[float] | None:
         """One value per label: 1 true, 0 false, -1 not known. None when the row has no label of this task.
@@ -207,6 +209,7 @@ TASKS: tuple[TaskSpec, ...] = (
         "info_type",
         ("macro_f1", "accuracy"),
         "none published (the paper is a descriptive study, Olteanu et al. 2015)",
+        languages=("en", "es", "it", "pt", "tl"),
     ),
 )
 

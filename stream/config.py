@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -95,7 +96,8 @@ class RunConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     language: detect the language of posts that do not say. in_flight_mib: posts read and not yet folded, in MiB, at
     most; partitions pause beyond. shed_above: posts waiting beyond which a random part is scored and stands for the
-    others (live runs; 0 = never: everything is scored, however late).
+    others (live runs; 0 = never: everything is scored, however late). languages: `all` posts are in the values, or only
+    those in a language the heads were `trained` on (and those too short to tell).
     """
 
     workers: int = 1
@@ -105,6 +107,7 @@ class RunConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     language: bool = True
     in_flight_mib: int = 64
     shed_above: int = 0
+    languages: Literal["all", "trained"] = "all"
 
 
 class PrivacyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -239,6 +242,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         ):
             if not 1 <= value <= 1_000_000:
                 raise UsageError(f"{name}: expected a whole number from 1 to 1000000, got {value}")
+        if self.run.languages == "trained" and not self.run.language:
+            raise UsageError("run.languages: 'trained' needs the language of posts; set run.language = true")
         if not 0 <= self.engine.threads <= 256:
             raise UsageError(f"engine.threads: expected a whole number from 0 to 256, got {self.engine.threads}")
         if self.engine.name == "remote" and not self.engine.address:

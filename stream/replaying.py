@@ -39,6 +39,7 @@ def replay_config(
     disorder: str = "30s",
     batch_size: int = 1000,
     workers: int = 1,
+    languages: str = "all",
 ) -> Config:
     """The settings of a replay.
 
@@ -51,7 +52,7 @@ def replay_config(
         "input": {"partitions": workers, "group": "replay", "topic": topic},
         "engine": {"name": engine, "threads": 0},
         "time": {"lateness": lateness, "disorder": disorder, "future": "1m"},
-        "run": {"workers": workers, "batch_size": batch_size, "commit_interval": "1s"},
+        "run": {"workers": workers, "batch_size": batch_size, "commit_interval": "1s", "languages": languages},
         "windows": {"sizes": list(windows)},
     }
     return msgspec.convert(tree, Config).check()
@@ -83,6 +84,8 @@ async def replay(
     runner = Runner(topology, log, SystemClock(), until_end=True, on_rows=rows.add)
     await _with_bar(runner, sum(end for _, end in spans), bar)
     status = await runner.status()
+    if bar and topology.reading.foreign:
+        sys.stderr.write(f"{topology.reading.said()}\n")
     if bar and status.rejected:
         sys.stderr.write(f"{status.rejected} posts rejected: {await _reasons(log, topology)}\n")
     return rows, status
@@ -101,6 +104,7 @@ async def _as_before(log: Log, topology: Topology) -> None:
         "--windows": ",".join(config.windows.sizes),
         "--lateness": config.time.lateness,
         "--disorder": config.time.disorder,
+        "--languages": config.run.languages,
     }
     key = f"{config.input.group}-{config.domain}"
     held = (await log.restore(SETTINGS, key)).get(key)
@@ -109,7 +113,7 @@ async def _as_before(log: Log, topology: Topology) -> None:
         return
     then = msgspec.json.decode(held, type=dict[str, str])
     for name, value in now.items():
-        if then.get(name) != value:
+        if then.get(name, "all" if name == "--languages" else None) != value:
             raise UsageError(
                 f"{config.log.url}: it holds a replay with {name} {then.get(name)}, asked for {value}; "
                 "use another --log, or none"

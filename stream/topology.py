@@ -10,6 +10,7 @@ from engines.artefacts import Manifest, names, read_manifest
 from engines.base import EngineSpec, TextModel
 from engines.choice import resolve
 from engines.load import REMOTE, load_remote, load_text_model
+from engines.tasks import task_spec
 from operators import crisis, market, social
 from operators.arrivals import Arrival
 from operators.base import Operator
@@ -21,6 +22,7 @@ from operators.entities import Linker
 from operators.gate import Gate
 from operators.language import Language
 from operators.ontology import ONTOLOGY_VERSION
+from operators.readable import NOTE, Readable
 from operators.registry import FileRegistry
 from operators.rollup import shipped_sectors
 from operators.schema import SchemaRegistry
@@ -113,23 +115,30 @@ def _licensed(config: Config, given: TextModel | None, replay: bool) -> TextMode
     return model
 
 
-def _chain(config: Config, shed: Shed | None, score: Score | None) -> tuple[Operator, ...]:
+def _reading(config: Config, domain: Domain) -> Readable:
+    """What counts, or leaves out, posts in languages that not all heads of the domain were trained on."""
+    known = [set(task_spec(task).languages) for task in domain.tasks]
+    return Readable(set.intersection(*known) if known else set(), config.run.languages == "trained")
+
+
+def _chain(config: Config, shed: Shed | None, reading: Readable, score: Score | None) -> tuple[Operator, ...]:
     """The operators behind dedupe. `score`: None in a room: what seats do is no language, their chat has its scores."""
     sectors = shipped_sectors() if config.input.sectors else None
     language = [Language()] if config.run.language and score is not None else []
     link = Linker(config.domain, sectors, config.input.communities)
-    return (*language, link, *([shed] if shed else []), *([score] if score else []))
+    return (*language, link, *([shed] if shed else []), *([reading, score] if score else []))
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
     """A run, built. `score`: the operator that calls the model, for its timings. `shed`: what chooses posts
-    under overload; None = every post is scored."""
+    under overload; None = every post is scored. `reading`: counts posts in languages no head was trained on."""
 
     config: Config
     model: TextModel
     score: Score
     shed: Shed | None
+    reading: Readable
     parts: Parts
     windows: WindowParts
     topics: list[TopicSpec]
@@ -161,7 +170,7 @@ def build(
     # Chat of a room is not remembered, not even in memory.
     kept = 0 if stub or domain.seats is not None else 20_000
     score = Score(model, domain.tasks, kept, None if beside is None else beside.score)
-    read = domain.seats is None
+    read, reading = domain.seats is None, _reading(config, domain)
     shed = Shed(config.run.shed_above) if config.run.shed_above and not replay else None
     codec = build_codec(config.registry)
     lane = f"{config.input.group}:{config.domain}:{config.topic}"
@@ -174,7 +183,7 @@ def build(
         codec=codec,
         arrival=Arrival(config.privacy.author_key.encode(), parse_span(config.time.future)),
         lateness=config.lateness,
-        chain=_chain(config, shed, score if read else None),
+        chain=_chain(config, shed, reading, score if read else None),
         dedupe_ms=10**13 if replay else parse_span(config.time.dedupe),
         near_duplicates=config.run.near_duplicates and read,
         observe=None if observe is None or not read else observe(model.spec),
@@ -189,6 +198,7 @@ def build(
         model=model.spec.model_id,
         ontology=ONTOLOGY_VERSION,
         lane=lane,
+        unread=NOTE if config.run.languages == "trained" else "",
     )
     topics = engine_topics(config.topic, partitions, parse_span(config.log.retention))
-    return Topology(config, model, score, shed, parts, windows, topics)
+    return Topology(config, model, score, shed, reading, parts, windows, topics)

@@ -39,6 +39,7 @@ class WindowParts:
     model: str
     ontology: str
     lane: str
+    unread: str = ""
 
 
 class WindowStage:
@@ -159,7 +160,8 @@ def frame_rows(frame: SignalFrame, parts: WindowParts) -> Iterator[SignalRow]:
     for k, (entity, n, n_eff, authors, revision, capped, sampled, buzz) in enumerate(entities):
         status: Status = "provisional" if not frame.closed else "revised" if revision else "final"
         few = () if n_eff >= parts.minimum else (f"n_eff {n_eff:.4g} below the minimum {parts.minimum:g}",)
-        why = (*few, *derived.notes.get(k, ()))
+        unread = (parts.unread.format(share=1 - sampled),) if parts.unread and sampled < 1 else ()
+        why = (*few, *unread, *derived.notes.get(k, ()))
         mine = odd.get(k, {})
         for s, (signal, value, lo, hi, corrected, below, above) in enumerate(
             zip(signals, *(column[k] for column in columns), strict=True)

@@ -6,6 +6,7 @@ import argparse
 import gzip
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -25,13 +26,16 @@ from engines.load import load_text_model
 from engines.probability import decided, millionths, probabilities
 from engines.tasks import ENCODER_TASKS, TaskSpec, task_spec
 from operators.calibrate import Calibrate
+from operators.language import detect
 from operators.ontology import PRIMARIES, Ontology
+from operators.readable import readable
 from operators.records import I32, MICRO
 from stream.commands import media
 from stream.errors import UsageError
 
 BATCH = 1024
 """Rows scored at a time: a few megabytes, and the engine is at its fastest."""
+Text = tuple[object, str, str]
 PARROTT = "parrott"
 _BASE = "goemotions28"
 
@@ -48,6 +52,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         " [n,48,48], or a folder of .png, .jpg; voices: a folder of .wav, .flac",
     )
     score.add_argument("--engine", default="auto", help="auto (the best for the task), hashed, stub or a model")
+    score.add_argument(
+        "--languages",
+        choices=("all", "trained"),
+        default="all",
+        help="trained: null for texts in others (default: all)",
+    )
     score.set_defaults(run=run_score)
     measure = subparsers.add_parser("eval", help="measure a head on labelled rows, with a 95 %% interval")
     measure.add_argument("--task", required=True, help="a task, or all")
@@ -70,12 +80,14 @@ def run_score(args: argparse.Namespace) -> int:
     head = _head(model, base)
     calibrate = Calibrate()
     encoder = msgspec.json.Encoder()
+    trained = None if args.languages == "all" else task_spec(base).languages
+    foreign: Counter[str] = Counter()
     with _lines(args.input) as lines:
         rows = _texts(lines, _name(args.input))
         for batch in _batches(tqdm(rows, unit="row", disable=not sys.stderr.isatty() or args.input is None)):
-            raw = model.logits([text for _, text in batch])
+            raw = model.logits([text for _, text, _ in batch])
             if head.kind == "regression":
-                out: list[dict[str, object]] = _values(head, [key for key, _ in batch], raw.logits[base])
+                out: list[dict[str, object]] = _values(head, [key for key, _, _ in batch], raw.logits[base])
             else:
                 micro = calibrate.calibrate(model.spec, raw, [base])[base]
                 labels, values, chosen = (head.labels, micro, calibrate.decide(head, micro))
@@ -83,11 +95,31 @@ def run_score(args: argparse.Namespace) -> int:
                     labels, values, chosen = _parrott(head, micro)
                 out = [
                     {"id": key, "scores": dict(zip(labels, row, strict=True)), "labels": names}
-                    for (key, _), row, names in zip(batch, (values / MICRO).tolist(), chosen, strict=True)
+                    for (key, _, _), row, names in zip(batch, (values / MICRO).tolist(), chosen, strict=True)
+                ]
+            if trained is not None:
+                out = [
+                    _unread(row, text, lang, trained, foreign) for row, (_, text, lang) in zip(out, batch, strict=True)
                 ]
             sys.stdout.buffer.write(encoder.encode_lines(out))
             sys.stdout.buffer.flush()
+    if foreign:
+        often = ", ".join(f"{lang} {n}" for lang, n in foreign.most_common(4))
+        sys.stderr.write(
+            f"{sum(foreign.values())} texts not scored: {base} was not trained on their language ({often})\n"
+        )
     return 0
+
+
+def _unread(
+    row: dict[str, object], text: str, lang: str, trained: tuple[str, ...], foreign: Counter[str]
+) -> dict[str, object]:
+    """The row, or one without scores where the head was not trained on the text's language (given, else detected)."""
+    code = detect(text) if lang in ("", "und") else lang
+    if readable(code, trained):
+        return row
+    foreign[code] += 1
+    return {"id": row["id"], "scores": None, "labels": [], "reason": "language", "lang": code}
 
 
 def run_eval(args: argparse.Namespace) -> int:
@@ -194,17 +226,17 @@ def _rows(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[str, ob
         raise UsageError(f"{name} after line {number}: cannot unpack: {error}; is the file whole?") from error
 
 
-def _texts(lines: Iterable[bytes], name: str) -> Iterator[tuple[object, str]]:
-    """(id, text) of each row; the id is the row's number, from 0, where none is given."""
+def _texts(lines: Iterable[bytes], name: str) -> Iterator[Text]:
+    """(id, text, language) of each row; the id is the row's number, from 0, where none is given, the language "" so."""
     for k, (number, row) in enumerate(_rows(lines, name)):
-        text = row.get("text")
+        text, lang = row.get("text"), row.get("lang")
         if not isinstance(text, str):
             raise UsageError(f'{name} line {number}: "text" expected a string, got {type(text).__name__}')
         key = row.get("id")
-        yield (k if key is None else key), text
+        yield (k if key is None else key), text, lang if isinstance(lang, str) else ""
 
 
-def _batches(rows: Iterable[tuple[object, str]]) -> Iterator[list[tuple[object, str]]]:
+def _batches(rows: Iterable[Text]) -> Iterator[list[Text]]:
     rest = iter(rows)
     while batch := list(islice(rest, BATCH)):
         yield batch

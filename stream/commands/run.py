@@ -77,6 +77,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     replay.add_argument(
         "--from", dest="source", default=None, metavar="TOPIC", help="read this topic of the log instead"
     )
+    replay.add_argument(
+        "--languages", choices=("all", "trained"), default="all", help="posts whose scores count (default: all)"
+    )
     replay.add_argument("--json", action="store_true", help="print the conservation sum as the last line")
     replay.set_defaults(run=run_replay)
 
@@ -111,6 +114,7 @@ def run_replay(args: argparse.Namespace) -> int:
         disorder=args.disorder,
         batch_size=args.batch_size,
         workers=args.workers,
+        languages=args.languages,
     )
     return asyncio.run(_replay(config, args, out))
 

@@ -40,6 +40,8 @@ def test_known_values() -> None:
     assert even[0].tolist() == pytest.approx([1 / 3] * 3)
     p = probabilities(MULTI, np.array([[0.7, 0.0, -0.7]]))[0]
     assert p.tolist() == pytest.approx([1 / (1 + math.exp(-1)), 0.5, 1 / (1 + math.exp(1))])
+    biased = HeadSpec("s", "single", ("a", "b"), temperature=2.0, bias=(math.log(3), 0.0))
+    assert probabilities(biased, np.array([[1.0, 1.0]]))[0].tolist() == pytest.approx([0.75, 0.25])
     ready = HeadSpec("r", "single", ("a", "b"), temperature=9.0, probability=True)
     assert millionths(ready, np.array([[0.123, 0.877]])).tolist() == [[123_000, 877_000]]
 
@@ -47,6 +49,9 @@ def test_known_values() -> None:
 def test_decisions() -> None:
     assert decided(SINGLE, np.array([[3, 5, 5]], np.int32)).tolist() == [[False, True, False]]
     assert decided(MULTI, np.array([[200_000, 499_999, 900_000]], np.int32)).tolist() == [[True, False, True]]
+    weighed = HeadSpec("s", "single", ("a", "b", "c"), thresholds=(2.0, 1.0, 0.5))
+    assert decided(weighed, np.array([[600_000, 290_000, 160_000]], np.int32)).tolist() == [[False, False, True]]
+    assert decided(weighed, np.array([[600_000, 300_000, 150_000]], np.int32)).tolist() == [[True, False, False]]
     plain = HeadSpec("m", "multi", ("a",))
     assert decided(plain, np.array([[499_999], [500_000]], np.int32)).tolist() == [[False], [True]]
 

@@ -126,7 +126,7 @@ def _chain(config: Config, shed: Shed | None, reading: Readable, score: Score | 
     sectors = shipped_sectors() if config.input.sectors else None
     language = [Language()] if config.run.language and score is not None else []
     link = Linker(config.domain, sectors, config.input.communities)
-    return (*language, link, *([shed] if shed else []), *([reading, score] if score else []))
+    return (*language, link, *([shed] if shed else []), *((reading, score) if score else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,17 +188,21 @@ def build(
         near_duplicates=config.run.near_duplicates and read,
         observe=None if observe is None or not read else observe(model.spec),
     )
-    windows = WindowParts(
+    windows = _windows(config, domain, model, lane)
+    topics = engine_topics(config.topic, partitions, parse_span(config.log.retention))
+    return Topology(config, model, score, shed, reading, parts, windows, topics)
+
+
+def _windows(config: Config, domain: Domain, model: TextModel, lane: str) -> WindowParts:
+    return WindowParts(
         group=f"{config.input.group}-{config.domain}-window",
         domain=domain,
         codec=build_codec(config.registry),  # the windows have a thread of their own
         lateness=config.lateness,
         windows=config.window_specs,
-        minimum=config.windows.minimum if read else 0.0,  # the veil has its own rule
+        minimum=config.windows.minimum if domain.seats is None else 0.0,  # the veil has its own rule
         model=model.spec.model_id,
         ontology=ONTOLOGY_VERSION,
         lane=lane,
         unread=NOTE if config.run.languages == "trained" else "",
     )
-    topics = engine_topics(config.topic, partitions, parse_span(config.log.retention))
-    return Topology(config, model, score, shed, reading, parts, windows, topics)

@@ -52,6 +52,17 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run.add_argument("--seconds", type=float, default=None, metavar="N", help="stop after N seconds")
     run.set_defaults(run=run_engine)
 
+    _add_replay(verbs)
+
+    send = verbs.add_parser("send", help="append posts to the input topic of a log")
+    send.add_argument("input", metavar="INPUT.jsonl[.gz]", help="posts, one JSON object a line")
+    send.add_argument("--domain", choices=DOMAINS, required=True)
+    send.add_argument("--log", required=True, metavar="URL")
+    send.add_argument("--partitions", type=int, default=1, help="of the topic, if it has to be made")
+    send.set_defaults(run=run_send)
+
+
+def _add_replay(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     replay = verbs.add_parser("replay", help="turn a file of posts into its final signals")
     replay.add_argument("input", nargs="?", metavar="INPUT.jsonl[.gz]", help="posts, one JSON object a line")
     replay.add_argument("--domain", choices=DOMAINS, required=True)
@@ -82,13 +93,6 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     replay.add_argument("--json", action="store_true", help="print the conservation sum as the last line")
     replay.set_defaults(run=run_replay)
-
-    send = verbs.add_parser("send", help="append posts to the input topic of a log")
-    send.add_argument("input", metavar="INPUT.jsonl[.gz]", help="posts, one JSON object a line")
-    send.add_argument("--domain", choices=DOMAINS, required=True)
-    send.add_argument("--log", required=True, metavar="URL")
-    send.add_argument("--partitions", type=int, default=1, help="of the topic, if it has to be made")
-    send.set_defaults(run=run_send)
 
 
 def run_replay(args: argparse.Namespace) -> int:

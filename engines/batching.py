@@ -71,6 +71,20 @@ def join(batches: Sequence[TensorBatch]) -> TensorBatch:
     return TensorBatch(sum(b.rows for b in batches), tensors)
 
 
+def part(batch: TensorBatch, start: int, end: int) -> TensorBatch:
+    """Rows `start` to `end` of a batch that is whole."""
+    tensors: dict[str, AnyArray] = {}
+    for place, names in _models(batch).items():
+        offsets = batch.tensors.get(place + OFFSETS)
+        first, last = (start, end) if offsets is None else (int(offsets[start]), int(offsets[end]))
+        for name in names:
+            if offsets is not None and name == place + OFFSETS:
+                tensors[name] = offsets[start : end + 1].astype(np.int64) - first
+            else:
+                tensors[name] = batch.tensors[name][first:last]
+    return TensorBatch(end - start, tensors)
+
+
 def _shifted(parts: Sequence[AnyArray]) -> AnyArray:
     """Offsets one behind the other."""
     shift, out = 0, [np.zeros(1, np.int64)]

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from engines.base import F64, AnyArray, EngineSpec, Recipe, ScoreBatch, TensorBatch
+from engines.batching import part
 from engines.errors import EngineAway, EngineError, ManifestInvalid, MissingExtra, ShapeMismatch
 from engines.wire import (
     MAX_FRAME,
@@ -33,6 +34,8 @@ GREETING_S: Final = 1.0
 """A server that says nothing within it is away; whoever waits asks again."""
 SILENT_BEATS: Final = 4
 """Signs of life missed before a server counts as gone: two seconds at its usual pace."""
+MAX_PART: Final = MAX_FRAME // 4
+"""Bytes of a tensor above which a batch goes in two."""
 KNOWN: Final = 8
 """Versions whose specs are remembered; a server sends the spec before its first answer."""
 Featurize = Callable[[Sequence[str]], TensorBatch]
@@ -103,6 +106,8 @@ class RemoteEngine:
         Raises:
             ShapeMismatch: the server says the tensors do not fit. EngineAway: see the class.
         """
+        if batch.rows > 1 and max((t.nbytes for t in batch.tensors.values()), default=0) > MAX_PART:
+            return self._in_halves(batch)
         with self._lock:
             if self._closed:
                 raise EngineAway(f"engine at {self._address}: closed; load it again")
@@ -128,6 +133,17 @@ class RemoteEngine:
         with self._lock:
             self._disconnect()
             self._context.term()
+
+    def _in_halves(self, batch: TensorBatch) -> ScoreBatch:
+        """Rows too long for one message, such as a thousand posts of four thousand characters."""
+        middle = batch.rows // 2
+        first = self.infer(part(batch, 0, middle))
+        spec = self.spec
+        second = self.infer(part(batch, middle, batch.rows))
+        if self.spec.model_id != spec.model_id:
+            raise EngineAway(f"engine at {self._address}: another version answers in the middle of a batch")
+        both = {task: np.concatenate([logits, second.logits[task]]) for task, logits in first.logits.items()}
+        return ScoreBatch(both, first.run_s + second.run_s)
 
     def _deadline_ms(self) -> int:
         return max(1, int(self._deadline_s * 1000))

@@ -110,7 +110,8 @@ class Server:
     """
 
     def __init__(self, doors: Doors, terms: Terms, shelf: Shelf) -> None:
-        self._terms = replace(terms, max_batch=min(terms.max_batch, shelf.model.spec.max_batch_size))
+        most = min(terms.max_batch, terms.max_rows, shelf.model.spec.max_batch_size)
+        self._terms = replace(terms, max_batch=most)
         self._desk = Desk(self._terms)
         self._shelf = shelf
         self._front = Front(doors)

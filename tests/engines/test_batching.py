@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.base import TextModel
-from engines.batching import apart, check, join, kin, length
+from engines.batching import apart, check, join, kin, length, part
 from engines.joined import join as join_models
 from engines.load import load_text_model
 from tests.engines.serving import tiny_model
@@ -32,6 +32,13 @@ def test_a_joined_batch_is_scored_as_its_parts(model: TextModel, parts: list[lis
     check(whole)
     assert whole.rows == sum(map(len, parts))
     assert length(whole) * max(1, whole.rows) == pytest.approx(sum(length(b) * b.rows for b in batches), abs=1.0)
+    if len(parts[0]) > 1:
+        cut = part(whole, 1, len(parts[0]))
+        check(cut)
+        alone = model.engine.infer(model.featurize(parts[0][1:])).logits
+        assert {t: s.tobytes() for t, s in model.engine.infer(cut).logits.items()} == {
+            t: s.tobytes() for t, s in alone.items()
+        }
     scored = apart(model.engine.infer(whole), [b.rows for b in batches])
     for batch, got in zip(batches, scored, strict=True):
         for task, logits in model.engine.infer(batch).logits.items():

@@ -393,6 +393,20 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next(tmp_path: Path)
         model.engine.close()
 
 
+def test_rows_too_long_for_one_message_go_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame beyond the bound would be cut off with its connection, again and again."""
+    monkeypatch.setattr("engines.remote.MAX_PART", 3_000)
+    texts = [f"{text} {'long words ' * 40}" for text in TEXTS]
+    with serving(Shelf(load_text_model, "hashed")) as server:
+        model = load_remote(server.address)
+        want = load_text_model("hashed").logits(texts).logits
+        assert {t: s.tobytes() for t, s in model.logits(texts).logits.items()} == {
+            t: s.tobytes() for t, s in want.items()
+        }
+        assert status(server).counts["asked"] > 2
+        model.engine.close()
+
+
 def test_a_model_that_is_lost_is_loaded_again() -> None:
     """The card falls out of the machine: the request is refused so that it is asked again, and a new model answers."""
     gate, loads = Gate(), []

@@ -39,7 +39,7 @@ from engines.orders import Command, Outcome, Status
 from engines.remote import command
 
 TICK = os.sysconf("SC_CLK_TCK")
-BATCHES = {"hashed": (40, 1000), "stub": (40, 1000), "text-affect": (2, 128)}
+BATCHES = {"hashed": (40, 1000), "stub": (40, 1000), "text-affect": (1, 64)}
 """Messages a round and rows of each."""
 
 

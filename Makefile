@@ -5,13 +5,14 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 # Tests that start processes of their own: one at a time. The others run two by two.
 ALONE  := broker or browser or faults or postgres
+GPU_PYTHON ?= $(BIN)/python
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 LOCK   := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: demo test check bench train encoder kafka lock clean help
+.PHONY: demo test check gpu-check bench train encoder kafka lock clean help
 
 help: ## list the verbs
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.run ## play a scenario through the engine and open the live page (needs Python alone)
 	@$(BIN)/affect demo $(ARGS)
@@ -32,6 +33,9 @@ check: $(VENV)/.dev ## format, lint, types
 
 bench: $(VENV)/.dev ## run the benchmarks; each prints machine and versions
 	@for b in benchmarks/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+gpu-check: $(VENV)/.dev ## what the encoder does on this machine's card, in one table (GPU_PYTHON: one with torch for CUDA)
+	@$(GPU_PYTHON) benchmarks/gpu_check.py $(ARGS)
 
 kafka: $(VENV)/.dev ## start a real Kafka on loopback for a person (needs Java 17 and Maven)
 	@$(BIN)/python deploy/kafka/broker.py $(ARGS)

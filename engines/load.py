@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from engines import features, stub
+from engines import fake, features, stub
 from engines.artefacts import ZOO, Manifest, names, read_manifest, read_packed, read_weights
 from engines.base import Recipe, TensorBatch, TextModel
 from engines.choice import ALIASES, BETTER, resolve
@@ -32,8 +32,8 @@ REMOTE: Final = "remote:"
 
 
 def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1, tasks: Sequence[str] = ()) -> TextModel:
-    """Load a text model: `hashed` (or its folder name), `text-affect`, `stub`, several joined by `+`, or `auto`; or
-    `remote:ADDRESS`.
+    """Load a text model: `hashed` (or its folder name), `text-affect`, `stub` or `fake` (tests), several joined
+    by `+`, or `auto`; or `remote:ADDRESS`.
 
     `auto`, and a joined name, take every head from the model that is best at it (`engines.choice`). `TextModel.reason`
     says why `auto` refused a better engine; it is empty when the name was asked for by itself.
@@ -55,6 +55,8 @@ def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1, tasks
     """
     if name == "stub":
         return TextModel(stub.featurize, stub.StubEngine(), recipe=Recipe("checksum"))
+    if name == "fake":
+        return TextModel(stub.featurize, fake.FakeEngine(), recipe=Recipe("checksum"))
     if name.startswith(REMOTE):
         return load_remote(name.removeprefix(REMOTE))
     threads = threads or os.cpu_count() or 1

@@ -21,6 +21,7 @@ from tests.engines import fake_card, precise, serving, test_onnx_cuda, tiny
 
 MODELS = {
     "stub": load_text_model("stub"),
+    "fake": load_text_model("fake"),
     "hashed": load_text_model("hashed"),
     "onnx": tiny.model(),
     "onnx-cuda": test_onnx_cuda.model(tiny.packed(int8=False)),

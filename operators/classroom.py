@@ -1,4 +1,4 @@
-"""The classroom domain, participation mode: what a room does, never what one seat does. No camera, no microphone.
+"""The classroom domain: what a room does, never what one seat does. No cameras unless the policy gate lets them in.
 
 Every signal is a mean over the consenting seats of a window, of a number each seat has; `operators/veil.py` decides
 which seats, and whether anything is told at all. All are proxies that nobody has validated.
@@ -31,9 +31,10 @@ NOTE: Final = (
 NAMES: Final = (
     "engagement", "participation", "confusion", "pace", "hands", "mood",
     "answered", "right", "quickness", "answer.a", "answer.b", "answer.c", "answer.d",
+    "coverage", "attention", "expression", "tone",
 )  # fmt: skip
 SIGNALS: Final = tuple(f"classroom.{name}" for name in NAMES)
-_LOW: Final = tuple(-1.0 if name in ("pace", "mood") else 0.0 for name in NAMES)
+_LOW: Final = tuple(-1.0 if name in ("pace", "mood", "expression", "tone") else 0.0 for name in NAMES)
 
 
 def classroom(spec: EngineSpec, seats: int = SEATS) -> Domain:
@@ -69,7 +70,9 @@ def values(sums: I64) -> F64:
 
     engagement 1 - 2^-acts (one act .5, two .75, ...; after four it hardly grows), participation 1 with any act,
     confusion 1 with "lost", else the mean of its chat lines, pace +1 "too fast" -1 "too slow", mood the mean valence of
-    its chat (0 in silence), quickness the mean share of a minute left when it answered. A seat that did nothing has 0.
+    its chat (0 in silence), quickness the mean share of a minute left when it answered, attention the share of its
+    pictures in which the face could be read, expression and tone the mean valence of its face and voice. A seat that
+    did nothing has 0.
     """
     has = {name: sums[:, k] > 0 for name, k in AT.items()}
     out = np.zeros((len(sums), len(SIGNALS)))
@@ -84,6 +87,10 @@ def values(sums: I64) -> F64:
     put["answered"][:] = has["answers"]
     put["right"][:] = _mean(sums, "right", "judged")
     put["quickness"][:] = _mean(sums, "pace", "answers")
+    put["coverage"][:] = has["frames"]
+    put["attention"][:] = _mean(sums, "seen", "frames")
+    put["expression"][:] = _mean(sums, "expression", "looks")
+    put["tone"][:] = _mean(sums, "tone", "sounds")
     for letter in "abcd":
         put[f"answer.{letter}"][:] = _mean(sums, f"option_{letter}", "answers")
     return out
@@ -97,6 +104,10 @@ def told_by(sums: I64) -> Bools:
             out[:, k] = sums[:, AT["judged"]] > 0
         elif name in ("quickness", "answered") or name.startswith("answer."):
             out[:, k] = sums[:, AT["answers"]] > 0
+        elif name in ("coverage", "attention"):
+            out[:, k] = sums[:, AT["frames"]] > 0
+        elif name in ("expression", "tone"):
+            out[:, k] = sums[:, AT["looks" if name == "expression" else "sounds"]] > 0
         elif name == "mood":
             out[:, k] = sums[:, AT["chats"]] > 0
     return out

@@ -15,6 +15,7 @@ from stream.archive_base import Archive
 from stream.archive_open import open_postgres
 from stream.audit import Audit
 from stream.base import Log
+from stream.capture_desk import capture_desk, captured_weights
 from stream.config import Config, secret
 from stream.connect import open_log
 from stream.contributing import explainer
@@ -31,6 +32,7 @@ from stream.runner import Runner
 from stream.system_clock import SystemClock
 from stream.topology import Topology, build, build_codec, weights_of
 from stream.web import LiveServer
+from stream.web_capture import CaptureRoutes
 from stream.web_guard import is_loopback
 from stream.web_lesson import LessonRoutes
 from stream.worker import Pulse, steadily, unless
@@ -72,7 +74,7 @@ def _pass_the_gate(configs: Sequence[Config]) -> list[Audit]:
             if path:
                 audits[path].note("gate", **gate_facts(config, judge(config)))
             permit(config)
-            for manifest in weights_of(config) if path else ():
+            for manifest in [*weights_of(config), *captured_weights(config)] if path else ():
                 audits[path].note(
                     "model", model=manifest.name, sha256=manifest.sha256, research_only=manifest.research_only
                 )
@@ -175,6 +177,12 @@ def _desk(configs: Sequence[Config], clock: SystemClock, audit: Audit | None) ->
     return LessonDesk(config, clock, audit)
 
 
+def _capture(desk: LessonDesk) -> CaptureRoutes | None:
+    """Cameras and microphones of the lesson, where the gate let them in (it has been passed by now)."""
+    looks = capture_desk(desk.config)
+    return None if looks is None else CaptureRoutes(desk, looks)
+
+
 def _seer(topology: Topology, desk: LessonDesk | None) -> Callable[[Sequence[SignalRow]], None] | None:
     """Who looks at the rows of a run, beside the feed."""
     return None if desk is None or topology.config.domain != desk.config.domain else desk.see
@@ -210,6 +218,7 @@ def _server(
         max_readers=web.max_readers,
         audit=audit,
         lesson=None if desk is None else LessonRoutes(desk),
+        capture=None if desk is None else _capture(desk),
     )
 
 

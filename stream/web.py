@@ -33,6 +33,7 @@ from stream.feed import Feed
 from stream.metrics import Metrics
 from stream.web_archive import ArchiveRoutes
 from stream.web_ask import Route, json_answer
+from stream.web_capture import CaptureRoutes
 from stream.web_crisis import CrisisRoutes
 from stream.web_explain import ExplainRoutes
 from stream.web_feed import FeedRoutes
@@ -68,6 +69,7 @@ class LiveServer:
         send_timeout_s: a reader that takes nothing for so long is cut off.
         audit: where exports are noted; None = nowhere.
         lesson: pages of a classroom; None = there is none.
+        capture: its cameras and microphones; None = none are let in.
 
     Raises:
         UsageError: the network could read without a token and nobody said it may.
@@ -90,6 +92,7 @@ class LiveServer:
         send_timeout_s: float = 10.0,
         audit: Audit | None = None,
         lesson: LessonRoutes | None = None,
+        capture: CaptureRoutes | None = None,
     ) -> None:
         self.feed = feed
         self.metrics = metrics
@@ -103,6 +106,7 @@ class LiveServer:
             *self._feed_routes.routes(),
             *ArchiveRoutes(archive, send_timeout_s, audit).routes(),
             *([] if lesson is None else lesson.routes()),
+            *([] if capture is None else capture.routes()),
             Route("/api/openapi.json", self._openapi, "This description (OpenAPI 3.1).", answer=dict[str, msgspec.Raw]),
             Route(
                 "/api/asyncapi.json",
@@ -113,7 +117,7 @@ class LiveServer:
         ]
         open_paths = frozenset(route.path for route in self.routes if route.open)
         self._guard = Guard(host, allowed_hosts, token, without_token, open_paths)
-        self._lesson = lesson
+        self._pages = [pages for pages in (lesson, capture) if pages is not None]
         self._runner: web.AppRunner | None = None
 
     @property
@@ -145,8 +149,8 @@ class LiveServer:
     async def stop(self) -> None:
         """End every event stream and stop listening. Idempotent; `start` may be called again."""
         self._feed_routes.close()
-        if self._lesson is not None:
-            await self._lesson.close()
+        for pages in self._pages:
+            await pages.close()
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
@@ -160,6 +164,8 @@ class LiveServer:
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(HEADERS)
+    if request.path == "/capture":
+        response.headers["Permissions-Policy"] = "camera=(self), microphone=(self), geolocation=()"
 
 
 def _cannot_listen(host: str, port: int, err: OSError) -> StreamError:

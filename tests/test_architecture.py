@@ -27,13 +27,13 @@ GROUND = {
     ),
     "stream": set(
         """
-        alert_cards alert_desk answers api_description archive_base assets audit base batches config
-        contribution crisis_phrases dashboard_target errors export_base feed group_lock groups history
-        in_flight kafka_members kafka_offsets kafka_reader kafka_state kafka_topics kafka_wire kafka_writer
-        lesson matrix metrics moments newest_rows ops_status panels permits phrases registry_base research
-        row_columns same_file scenario sessions signal_duties sink_base sqlite_errors sqlite_schema
-        system_clock topic_rules topics urgency wakeups web_ask web_crisis web_explain web_feed web_guard
-        web_lesson web_read whole_file wordings
+        alert_cards alert_desk answers api_description archive_base assets audit base batches capture
+        capture_desk config contribution crisis_phrases dashboard_target errors export_base feed group_lock
+        groups history in_flight kafka_members kafka_offsets kafka_reader kafka_state kafka_topics
+        kafka_wire kafka_writer lesson matrix metrics moments newest_rows ops_status panels permits phrases
+        registry_base research row_columns same_file scenario sessions signal_duties sink_base
+        sqlite_errors sqlite_schema system_clock topic_rules topics urgency wakeups web_ask web_capture
+        web_crisis web_explain web_feed web_guard web_lesson web_read whole_file wordings
         """.split()
     ),
 }

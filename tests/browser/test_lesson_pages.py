@@ -71,7 +71,7 @@ async def teach(context: Any, server: LiveServer, axe: str) -> Any:
     page = await context.new_page()
     await page.goto(f"{server.url}teach")
     await page.wait_for_selector(".plot svg polyline", state="attached")
-    await page.wait_for_function("document.querySelector('#code').textContent.length === 6")
+    await page.wait_for_selector("#link[data-state=live]")
     assert "0.60" in await page.inner_text("[data-signal=engagement]")
     await page.fill("#mark-text", "group work")
     await page.click("#mark button")
@@ -98,7 +98,7 @@ async def take_part(context: Any, server: LiveServer, desk: LessonDesk, axe: str
     await page.wait_for_selector("#ask:not([hidden])")
     assert len(sockets) == 1
     await page.click(".act.lost")
-    await page.wait_for_function("document.querySelector('#said').textContent.includes('lost')")
+    await page.wait_for_selector("#said:has-text('lost')")
     await page.locator(".option").nth(1).click()
     await page.wait_for_selector(".option.chosen")
     assert await page.evaluate("document.documentElement.scrollWidth") == 375

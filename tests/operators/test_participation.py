@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from operators.participation import AT, COLUMNS, SLOWEST_MS, answer, chat, columns
+from operators.participation import AT, COLUMNS, SLOWEST_MS, answer, chat, columns, face, voice
 from operators.records import MICRO
 
 
@@ -28,6 +28,9 @@ def read(word: str) -> dict[str, int]:
         (answer(3, False, 0), {"acts": MICRO, "answers": MICRO, "option_d": MICRO, "judged": MICRO, "pace": MICRO}),
         (chat(-250_000, 10), {"acts": MICRO, "chats": MICRO, "valence": -250_000, "confusion": 10}),
         ("chat 9999999 9999999", {"acts": MICRO, "chats": MICRO, "valence": MICRO, "confusion": MICRO}),
+        (face(10, 4, -300_000), {"frames": 10 * MICRO, "seen": 4 * MICRO, "looks": MICRO, "expression": -300_000}),
+        (face(10, 0, 5), {"frames": 10 * MICRO}),
+        (voice(250_000), {"sounds": MICRO, "tone": 250_000}),
         ("answer 4 1 10", {}), ("answer 1 2 10", {}), ("chat x y", {}), ("LOST", {}), ("lost ", {}),
     ],
 )  # fmt: skip

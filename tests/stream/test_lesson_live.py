@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 
 from stream.audit import Audit, entries
+from stream.capture_desk import CaptureDesk
 from stream.config import Config
 from stream.feed import Feed
 from stream.history import SeriesKey
@@ -23,6 +24,7 @@ from stream.runner import Runner
 from stream.sqlite_log import SqliteLog
 from stream.topology import build
 from stream.web import LiveServer
+from stream.web_capture import CaptureRoutes
 from stream.web_lesson import LessonRoutes
 
 MINUTE = 60_000
@@ -43,7 +45,7 @@ class Clock:
 class Class:
     """A running lesson: engine, desk and pages on one SQLite log."""
 
-    def __init__(self, folder: Path, token: str | None = None) -> None:
+    def __init__(self, folder: Path, token: str | None = None, looks: CaptureDesk | None = None) -> None:
         self.folder, self.clock = folder, Clock()
         self.config = msgspec.convert(
             {
@@ -58,7 +60,14 @@ class Class:
         self.audit = Audit(folder / "audit.jsonl", self.clock)
         self.desk = LessonDesk(self.config, self.clock, self.audit)
         lesson = LessonRoutes(self.desk)
-        self.server = LiveServer(self.feed, Metrics(process=False), port=0, token=token, lesson=lesson)
+        self.server = LiveServer(
+            self.feed,
+            Metrics(process=False),
+            port=0,
+            token=token,
+            lesson=lesson,
+            capture=None if looks is None else CaptureRoutes(self.desk, looks),
+        )
         self.pages: list[tuple[aiohttp.ClientWebSocketResponse, str]] = []
 
     @asynccontextmanager
@@ -211,7 +220,7 @@ def compare_with_replay(room: Class) -> None:
         for key in list(room.feed.history.keys())
         for row in room.feed.history.rows(key)
     }
-    assert len(live) >= 26
+    assert len(live) >= 34
     assert {k: replayed[k] for k in live} == live
 
 

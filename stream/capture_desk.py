@@ -1,0 +1,172 @@
+"""Cameras and microphones of a room: scored where they arrive. A picture or a sound is looked at and is gone.
+
+What goes on is a word of a seat every few seconds (`operators/participation.py`): how many pictures, in how many a face
+could be read, mean valence. No picture, sound or crop reaches a log, a topic, a page or a file, and none is kept beyond
+the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from engines.artefacts import Manifest
+from engines.load_media import FACE, VOICE, load_face_model, load_voice_model, media_manifest
+from engines.media import FaceModel, VoiceModel
+from operators.detectors import Haar
+from operators.errors import Rejected
+from operators.face import FaceReader
+from operators.participation import face, voice
+from operators.pictures import PictureLimits, decode_grey
+from operators.records import MICRO
+from operators.sounds import from_pcm16
+from operators.speech import VoiceReader
+from stream.capture import PICTURE, PICTURE_MAX, SOUND, Passage, Piece
+from stream.lesson import Event, Seat
+from stream.permits import declaration
+
+if TYPE_CHECKING:
+    from stream.config import Config
+
+WORD_EVERY_MS: Final = 5_000
+LIMITS: Final = PictureLimits(size_max=PICTURE_MAX, pixels_max=1_000_000)
+
+
+@dataclass(slots=True)
+class Watch:
+    """One seat's camera and microphone: the newest picture that waits, sums since the last word, what arrived."""
+
+    seat: Seat
+    faces: FaceReader | None
+    voices: VoiceReader | None
+    passages: dict[int, Passage] = field(default_factory=lambda: {k: Passage(k) for k in (PICTURE, SOUND)})
+    waiting: tuple[bytes, int] | None = None
+    overtaken: int = 0
+    frames: int = 0
+    valences: list[float] = field(default_factory=list)
+    tones: list[float] = field(default_factory=list)
+    said_ms: int = 0
+
+
+class CaptureDesk:
+    """The models of a room's cameras and microphones; None for what the deployment does not declare."""
+
+    def __init__(self, look: FaceModel | None, hear: VoiceModel | None) -> None:
+        self._look = look
+        self._hear = hear
+        self._turn = asyncio.Lock()
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What is taken: `face`, `voice`."""
+        return tuple(n for n, model in (("face", self._look), ("voice", self._hear)) if model is not None)
+
+    def watch(self, seat: Seat, now_ms: int) -> Watch:
+        """Begin with a seat."""
+        return Watch(
+            seat,
+            None if self._look is None else FaceReader(self._look, Haar()),
+            None if self._hear is None else VoiceReader(self._hear),
+            said_ms=now_ms,
+        )
+
+    def take(self, watch: Watch, piece: Piece, now_ms: int) -> tuple[bytes, int] | None:
+        """Take a piece that arrives. A sound to be heard now and when it began; pictures wait, the newest alone."""
+        at_ms = watch.passages[piece.kind].take(piece, now_ms)
+        if at_ms is None:
+            return None
+        if piece.kind == SOUND:
+            return (piece.body, at_ms) if watch.voices is not None else None
+        if watch.faces is not None:
+            watch.overtaken += watch.waiting is not None
+            watch.waiting = (piece.body, at_ms)
+        return None
+
+    async def hear(self, watch: Watch, sound: bytes, at_ms: int) -> None:
+        """Listen to a piece of sound."""
+        reader = watch.voices
+        if reader is None:
+            return
+        try:
+            samples = from_pcm16(sound)
+        except Rejected:
+            watch.passages[SOUND].refused += 1
+            return
+        async with self._turn:
+            found = await asyncio.to_thread(reader.read, samples, at_ms)
+        watch.tones += [reading.valence for reading in found if reading.valence is not None]
+
+    async def look(self, watch: Watch) -> None:
+        """Look at the newest picture that waits, if there is one."""
+        reader, waiting, watch.waiting = watch.faces, watch.waiting, None
+        if reader is None or waiting is None:
+            return
+        data, at_ms = waiting
+        try:
+            async with self._turn:
+                found = await asyncio.to_thread(lambda: reader.read(decode_grey(data, LIMITS), at_ms))
+        except Rejected:
+            watch.passages[PICTURE].refused += 1
+            return
+        watch.frames += 1
+        # A seat is one person: the largest face that can be read stands for it, others in the picture do not count.
+        read = [reading.valence for reading in found if reading.valence is not None]
+        watch.valences += read[:1]
+
+    def counts(self, watch: Watch) -> dict[str, int]:
+        """What became of the pieces of a seat, for its own page: nobody else is told."""
+        held = list(watch.passages.values())
+        return {
+            "taken": sum(p.taken for p in held),
+            "missing": sum(p.missing for p in held),
+            "repeated": sum(p.repeated for p in held),
+            "hurried": sum(p.hurried for p in held),
+            "refused": sum(p.refused for p in held),
+            "overtaken": watch.overtaken,
+            "skew_ms": watch.passages[PICTURE].skew_ms or watch.passages[SOUND].skew_ms,
+        }
+
+    def words(self, watch: Watch, now_ms: int) -> list[Event]:
+        """What is to be said of the seat now: nothing until `WORD_EVERY_MS` have passed since the last words."""
+        if now_ms - watch.said_ms < WORD_EVERY_MS:
+            return []
+        said = []
+        if watch.frames:
+            said.append(face(watch.frames, len(watch.valences), _mean(watch.valences)))
+        if watch.tones:
+            said.append(voice(_mean(watch.tones)))
+        watch.said_ms, watch.frames, watch.valences, watch.tones = now_ms, 0, [], []
+        return [Event(watch.seat.room, watch.seat.name, word, now_ms) for word in said]
+
+
+def captured_weights(config: Config) -> list[Manifest]:
+    """Manifests of the models that look or listen, as the deployment declares its modalities; most declare none.
+
+    Raises:
+        ResearchOnly, UnknownModel, ManifestInvalid: one of them may not, or cannot, be loaded.
+    """
+    said, research = declaration(config).modalities, config.policy.research
+    if config.domain != "classroom":
+        return []
+    faces = [media_manifest(FACE, "face", research=research)] if "face" in said else []
+    return [*faces, *([media_manifest(VOICE, "voice", research=research)] if "voice" in said else [])]
+
+
+def capture_desk(config: Config) -> CaptureDesk | None:
+    """The desk for what the deployment declares beyond participation; None where that is nothing.
+
+    Raises:
+        ResearchOnly, UnknownModel, ManifestInvalid, MissingExtra: a model may not, or cannot, be loaded.
+    """
+    said, research = declaration(config).modalities, config.policy.research
+    if not {"face", "voice"} & set(said):
+        return None
+    look = load_face_model(research=research) if "face" in said else None
+    return CaptureDesk(look, load_voice_model(research=research) if "voice" in said else None)
+
+
+def _mean(values: list[float]) -> int:
+    return round(float(np.mean(values)) * MICRO) if values else 0

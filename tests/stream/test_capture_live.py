@@ -66,15 +66,10 @@ def test_a_marked_picture_is_scored_and_found_nowhere(tmp_path: Path) -> None:
             bad = [bomb(), data[:60], b"\xff\xd8" + bytes(300), b"GIF89a" + bytes(40), large()]
             for k, junk in enumerate(bad):
                 await ws.send_bytes(message_of(Piece(PICTURE, 1_000 + k, room.clock.ms, junk)))
-                await asyncio.sleep(0.3)  # only the newest picture that waits is looked at: let each have its turn
-            await ws.send_bytes(message_of(Piece(SOUND, 500, room.clock.ms, b"odd")))
+                await refused(room, ws, k + 1)  # only the newest picture that waits is looked at
             await ws.send_bytes(b"\x07 no piece")
-            room.clock.ms += 6_000
-            counts = await heard(ws, "counts")
-            while int(counts["refused"]) < len(bad) + 1:
-                room.clock.ms += 6_000
-                counts = await heard(ws, "counts")
-            assert int(counts["refused"]) == len(bad) + 1
+            await ws.send_bytes(message_of(Piece(SOUND, 500, room.clock.ms, b"odd")))
+            counts = await refused(room, ws, len(bad) + 1)
             assert int(counts["missing"]) > 900
             for path in ("/api/rows?limit=500", "/api/posts?entity=room:1", "/metrics", "/api/status"):
                 assert MARK not in await (await session.get(path)).read()
@@ -86,6 +81,16 @@ def test_a_marked_picture_is_scored_and_found_nowhere(tmp_path: Path) -> None:
     assert kept(tmp_path / "run", b'"face ') != [], "the search itself must find what is there"
     for secret in (MARK, body, samples[:64]):
         assert kept(tmp_path / "run", secret) == []
+
+
+async def refused(room: Class, ws: aiohttp.ClientWebSocketResponse, count: int) -> dict[str, str]:
+    """Let time pass until the page is told that so many pieces were refused."""
+    while True:
+        room.clock.ms += 6_000
+        counts = await heard(ws, "counts")
+        if int(counts["refused"]) >= count:
+            assert int(counts["refused"]) == count
+            return counts
 
 
 async def sent(room: Class, ws: aiohttp.ClientWebSocketResponse, data: bytes, samples: bytes) -> None:

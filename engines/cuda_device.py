@@ -124,9 +124,12 @@ class CudaDevice:
     def __init__(self, facts: DeviceFacts) -> None:
         self.facts = facts
         self._device = _try("opening the card", lambda: core.Device(_FIRST))
-        _try("opening the card", self._device.set_current)
+        self.use()
         self._host = _try("pinned memory", core.LegacyPinnedMemoryResource)
         self._order = _try("making a stream", self._device.create_stream)
+
+    def use(self) -> None:
+        _try("opening the card", self._device.set_current)
 
     def stream(self) -> CudaStream:
         return CudaStream(_try("making a stream", self._device.create_stream))  # cuda-core's default is non-blocking

@@ -92,6 +92,10 @@ class Device(Protocol):
     @property
     def facts(self) -> DeviceFacts: ...
 
+    def use(self) -> None:
+        """Make this the card of the calling thread. An engine may be loaded in one thread and asked in another."""
+        ...
+
     def stream(self) -> Stream:
         """A new stream that does not wait for the default stream."""
         ...

@@ -82,6 +82,7 @@ class PlanEngine:
 
     def warm_up(self) -> None:
         """Make the lanes of the first `hot` shapes now instead of when they are first met."""
+        self._device.use()
         for bucket in self._buckets.all()[: self._hot]:
             self._lane(bucket)
 
@@ -99,6 +100,7 @@ class PlanEngine:
         runs = list(self._buckets.split(np.diff(offsets)))
         logits = np.empty((batch.rows, outputs(self.spec)))
         try:
+            self._device.use()
             self._run(runs, ids, offsets, logits)
         except EngineError as error:
             self.close()
@@ -110,7 +112,7 @@ class PlanEngine:
         if self._closed:
             return
         self._closed = True
-        for act in (self._copying.sync, self._computing.sync):
+        for act in (self._device.use, self._copying.sync, self._computing.sync):
             _quietly(act)
         for lane in self._lanes.values():
             lane.close()

@@ -134,6 +134,10 @@ class TorchDevice:
         self._streams: dict[int, TorchStream] = {}
         self._live: dict[int, TorchMemory] = {}
 
+    def use(self) -> None:
+        if self.kind == "cuda":
+            _try("opening the card", lambda: torch.cuda.set_device(0))
+
     def stream(self) -> TorchStream:
         if self.kind == "cpu":
             made = TorchStream(None, len(self._streams) + 1)

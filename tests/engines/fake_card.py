@@ -9,6 +9,7 @@ counted.
 from __future__ import annotations
 
 import random
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 
@@ -47,6 +48,7 @@ class FakeStream:
         return self._handle
 
     def put(self, act: Callable[[], None], ready: Callable[[], bool] = lambda: True) -> None:
+        assert self.card.user == threading.get_ident(), "the card is not this thread's"
         if self.closed:
             raise EngineLost("the stream is closed")
         if self.capturing is not None:
@@ -129,6 +131,10 @@ class FakeCard:
         self._random = random.Random(seed)
         self._fail_after = fail_after
         self._address = 1 << 20
+        self.user = threading.get_ident()
+
+    def use(self) -> None:
+        self.user = threading.get_ident()
 
     def stream(self) -> FakeStream:
         self.streams.append(FakeStream(self, len(self.streams) + 7))

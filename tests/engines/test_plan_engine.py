@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -124,3 +125,15 @@ def test_a_row_longer_than_every_bucket_is_the_callers_error_and_the_engine_live
     with pytest.raises(ShapeMismatch, match="longest bucket 8"):
         made.infer(PIECES.featurize(["water " * 20]))
     assert made.infer(PIECES.featurize(["water"])).logits["mood"].shape == (1, 3)
+
+
+def test_it_may_be_made_in_one_thread_and_asked_and_closed_in_others() -> None:
+    card = FakeCard()
+    made, _ = engine(card)
+    batch = PIECES.featurize(["water"])
+    want = outputs(made.infer(batch).logits)
+    with ThreadPoolExecutor(1) as other:
+        np.testing.assert_array_equal(outputs(other.submit(made.infer, batch).result(60).logits), want)
+    with ThreadPoolExecutor(1) as third:
+        third.submit(made.close).result(60)
+    assert (card.live, card.graphs) == ([], 0)

@@ -9,7 +9,7 @@ GPU_PYTHON ?= $(BIN)/python
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 LOCK   := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: demo test check gpu-check bench train encoder kafka lock clean help
+.PHONY: demo test check gpu-check bench train encoder faces voices kafka lock clean help
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,12 @@ train: .venv-train/.done ## rebuild the hashed bag (own environment with torch)
 
 encoder: .venv-train/.done ## rebuild text-affect: hours on a CPU; the same command goes on after an interruption
 	@.venv-train/bin/python -m engines.training.text_affect $(ARGS)
+
+faces: .venv-train/.done ## rebuild face-affect (research): an hour on a core; goes on after an interruption
+	@.venv-train/bin/python -m engines.training.face $(ARGS)
+
+voices: .venv-train/.done ## rebuild voice-affect (research): half an hour on a core
+	@.venv-train/bin/python -m engines.training.speech $(ARGS)
 
 .venv-train/.done: pyproject.toml
 	@test -d .venv-train || $(PYTHON) -m venv .venv-train

@@ -100,3 +100,26 @@ def majority(votes: NDArray[np.uint8]) -> NDArray[np.int64]:
     top = kept.argmax(1)
     agreed = 2 * kept.max(1) > kept.sum(1)
     return np.where(agreed & (top < CLASSES), top, -1)
+
+
+def picture_facts(x: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
+    """What a face's picture is like apart from its face, float64 [n] each: light, contrast, sharpness and framing.
+
+    `sharpness`: deviation of the Laplacian over that of the pixels. `symmetry`: correlation with the mirror image, low
+    for turned or one-sidedly lit faces. `frame`: how much brighter the border of 4 pixels is than the rest.
+    """
+    pixels = x.astype(np.float32)
+    deviation = pixels.std((1, 2)) + 1.0
+    inner = pixels[:, 1:-1, 1:-1]
+    around = pixels[:, :-2, 1:-1] + pixels[:, 2:, 1:-1] + pixels[:, 1:-1, :-2] + pixels[:, 1:-1, 2:]
+    centred = pixels - pixels.mean((1, 2), keepdims=True)
+    middle = pixels[:, 4:-4, 4:-4]
+    border = (pixels.sum((1, 2)) - middle.sum((1, 2))) / (x.shape[1] * x.shape[2] - middle[0].size)
+    facts = {
+        "brightness": pixels.mean((1, 2)),
+        "contrast": deviation,
+        "sharpness": (around - 4 * inner).std((1, 2)) / deviation,
+        "symmetry": (centred * centred[:, :, ::-1]).mean((1, 2)) / deviation**2,
+        "frame": border - middle.mean((1, 2)),
+    }
+    return {name: values.astype(np.float64) for name, values in facts.items()}

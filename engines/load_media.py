@@ -36,6 +36,12 @@ def load_voice_model(name: str = VOICE, zoo: Path = ZOO, threads: int = 1, *, re
     return VoiceModel(VoiceEngine(manifest.spec, read_packed(manifest, zoo), threads))
 
 
+def load_model(manifest: Manifest, zoo: Path = ZOO) -> FaceModel | VoiceModel:
+    """The face or voice model of a manifest, whatever its licence: to check that it loads, not to use it."""
+    load = load_face_model if manifest.kind == "face" else load_voice_model
+    return load(manifest.name, zoo, research=True)
+
+
 def media_manifest(name: str, kind: ModelKind, zoo: Path = ZOO, *, research: bool = False) -> Manifest:
     """The manifest of a model that reads `kind`, its licence kept.
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from engines.errors import AffectError
 from stream.commands import (
+    audit,
     dashboards,
     doctor,
     engine,
@@ -53,7 +54,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"affect {version('affectstream')}")
     parser.add_argument("--verbose", action="store_true", help="log what the engine does to stderr")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
-    for group in (run, models, zoo, engine, signals, letters, research, sink, topics, dashboards, policy, doctor):
+    for group in (
+        run,
+        models,
+        zoo,
+        engine,
+        signals,
+        letters,
+        research,
+        sink,
+        topics,
+        dashboards,
+        policy,
+        audit,
+        doctor,
+    ):
         group.add(verbs)
     return parser
 

@@ -37,7 +37,7 @@ def write_card(manifest: Manifest, evaluations: Sequence[Evaluation], recipe: st
         "",
         "## Figures",
         "",
-        "Of the shipped integer artefact, on the public half of each test split, 95 % bootstrap interval over rows."
+        "Of the shipped file, on the public half of each test split, 95 % bootstrap interval over rows."
         " Published figures are on other rows (the whole test split, or cross-validation): beside, not against.",
         "",
         "| task | metric | value | 95 % interval | rows | dev ECE before, after temperature | published |",

@@ -30,6 +30,8 @@ class Recording:
     speaker: str
     statement: str
     sex: str
+    repetition: str
+    intensity: str
 
 
 def read_recordings(folder: Path, split: str) -> list[Recording]:
@@ -42,7 +44,18 @@ def read_recordings(folder: Path, split: str) -> list[Recording]:
         if rate != RATE or wave.ndim != 1:
             raise ValueError(f"{row['file']}: expected {RATE} Hz mono, got {rate} Hz, shape {wave.shape}")
         statement = row.get("statement") or row.get("text_code") or ""
-        found.append(Recording(row["file"], wave, row["emotion"], row["speaker"], statement, row["sex"]))
+        found.append(
+            Recording(
+                row["file"],
+                wave,
+                row["emotion"],
+                row["speaker"],
+                statement,
+                row["sex"],
+                row.get("repetition", ""),
+                row.get("intensity", ""),
+            )
+        )
     return found
 
 

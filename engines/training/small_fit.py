@@ -56,16 +56,21 @@ class Fit:
     """One run in `folder`: `state.pt` (newest checkpoint) and `curve.jsonl` (mean loss every 50 steps).
 
     `averaged` is the running mean of the weights, which is what ships. `state.pt` holds tensors and numbers alone and
-    is read with `weights_only`.
+    is read with `weights_only`. `adaptive`: AdamW (small data, few steps) instead of momentum.
     """
 
-    def __init__(self, folder: Path, net: nn.Module, plan: Plan) -> None:
+    def __init__(self, folder: Path, net: nn.Module, plan: Plan, *, adaptive: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._plan = plan
         self.net = net.to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.net).eval()
-        self._optimiser = torch.optim.SGD(_groups(net, plan), lr=plan.rate, momentum=plan.momentum, nesterov=True)
+        groups = _groups(net, plan)
+        self._optimiser = (
+            torch.optim.AdamW(groups, lr=plan.rate)
+            if adaptive
+            else torch.optim.SGD(groups, lr=plan.rate, momentum=plan.momentum, nesterov=True)
+        )
         self.steps = 0
         self.samples = 0
         self.seconds = 0.0

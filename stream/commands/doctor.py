@@ -15,6 +15,7 @@ import msgspec
 
 from engines.errors import AffectError, MissingExtra
 from engines.load import backends, list_models, load_text_model
+from engines.load_media import load_model
 
 PACKAGES = (
     "numpy",
@@ -79,7 +80,10 @@ def _models() -> list[Finding]:
     out = []
     for manifest in list_models():
         try:
-            load_text_model(manifest.name)
+            if manifest.kind == "text":
+                load_text_model(manifest.name)
+            else:
+                load_model(manifest)
             out.append(Finding(f"model {manifest.name}", "ok", f"sha256 matches, {len(manifest.heads)} heads"))
         except MissingExtra as error:
             out.append(Finding(f"model {manifest.name}", "note", str(error)))

@@ -7,21 +7,25 @@ import csv
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from engines.artefacts import Manifest
+from engines.base import F64, HeadSpec
 from engines.errors import ManifestInvalid
 from engines.evaluate import Evaluation, evaluate
-from engines.faces import majority, read_faces
+from engines.faces import majority, picture_facts, read_faces
 from engines.load_media import FACE, VOICE, licences, load_face_model, load_voice_model, media_manifest
 from engines.media import FACE_SIDE
-from engines.probability import decided, probabilities
+from engines.probability import decided, millionths, probabilities
+from engines.shortcuts import numbered, parts
 from engines.tasks import MEDIA_TASKS, TaskSpec, task_spec
 from operators.detectors import Detector, Haar
 from operators.errors import Rejected
@@ -38,6 +42,8 @@ CROP_MAX: Final = 100
 """Pictures of no more pixels a side are taken for faces cut out already."""
 _PICTURES: Final = (".png", ".jpg", ".jpeg")
 _SOUNDS: Final = (".wav", ".flac")
+_FACTORS: Final = ("speaker", "sex", "statement", "repetition", "intensity")
+"""Columns of `labels.csv` that a score should not follow (`intensity`: it may, and is shown beside)."""
 _SEARCHED: Final = 1.4
 """A picture at most so far from square is taken for a face where none is found in it."""
 
@@ -65,35 +71,60 @@ def score(args: argparse.Namespace) -> int:
     return 0 if scored or not rows else 1
 
 
-def measure(args: argparse.Namespace) -> tuple[Evaluation, str, int]:
-    """(what was measured, which model on which data, rows left out because nobody agrees what they show)."""
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Labelled rows of a task and what the model says of them. `skipped`: left out, no agreement on them.
+
+    `facts`: what else is known of every row: of a voice the columns of `labels.csv`, of a face its picture.
+    """
+
+    head: HeadSpec
+    logits: F64
+    emotion: NDArray[np.int64]
+    where: str
+    skipped: int
+    facts: dict[str, list[str] | F64]
+
+    def factors(self) -> dict[str, NDArray[np.int64]]:
+        """The facts as numbered groups; measures in fifths."""
+        return {name: numbered(v) if isinstance(v, list) else parts(v) for name, v in self.facts.items()}
+
+
+def labelled_scores(args: argparse.Namespace) -> Scored:
+    """Score the labelled rows of `--data`, or of the public test half."""
     spec = task_spec(args.task)
     reader = _reader(args.task, args.engine)
-    head = reader.model.spec.head(spec.task)
     path = args.data if args.data is not None else _public_half(spec)
+    head = reader.model.spec.head(spec.task)
     if head is None:
         raise ManifestInvalid(f"model {reader.model.spec.model_id!r} has no head {spec.task}")
+    where = f"{reader.model.spec.model_id} on {path}"
     if isinstance(reader, FaceReader):
         faces = read_faces(path)
         top = majority(faces.votes)
         if not (top >= 0).any():
             raise UsageError(f"{path}: no face with `ferplus_votes` that agree; give a split of FER+")
-        logits = reader.model.logits(faces.x[top >= 0]).logits[spec.task]
-        truth = np.eye(len(spec.labels), dtype=np.float32)[top[top >= 0]]
-        skipped = int((top < 0).sum())
-    else:
-        named = labelled(path, spec)
-        sounds = [decode_sound((path / name).read_bytes()) for name, _ in tqdm(named, disable=not sys.stderr.isatty())]
-        logits = reader.logits(sounds)
-        truth = np.eye(len(spec.labels), dtype=np.float32)[[spec.labels.index(emotion) for _, emotion in named]]
-        skipped = 0
-    micro = np.rint(probabilities(head, logits) * MICRO).astype(np.int32)
-    found = evaluate(spec, truth, decided(head, micro), probabilities(head, logits))
-    return found, f"{reader.model.spec.model_id} on {path}", skipped
+        x, emotion = faces.x[top >= 0], top[top >= 0]
+        logits = reader.model.logits(x).logits[spec.task]
+        return Scored(head, logits, emotion, where, int((top < 0).sum()), dict(picture_facts(x)))
+    rows = labelled(path, spec)
+    sounds = [decode_sound((path / r["file"]).read_bytes()) for r in tqdm(rows, disable=not sys.stderr.isatty())]
+    emotion = np.array([spec.labels.index(r["emotion"]) for r in rows], np.int64)
+    known = {name: [r[name] for r in rows] for name in _FACTORS if all(r.get(name) for r in rows)}
+    return Scored(head, reader.logits(sounds), emotion, where, 0, {n: v for n, v in known.items() if len(set(v)) > 1})
 
 
-def labelled(folder: Path, spec: TaskSpec) -> list[tuple[str, str]]:
-    """(file, emotion) of the test rows of a set of recordings, as its `labels.csv` lists them.
+def measure(args: argparse.Namespace) -> tuple[Evaluation, str, int]:
+    """(what was measured, which model on which data, rows left out)."""
+    spec, scored = task_spec(args.task), labelled_scores(args)
+    truth = np.eye(len(spec.labels), dtype=np.float32)[scored.emotion]
+    chosen = decided(scored.head, millionths(scored.head, scored.logits))
+    found = evaluate(spec, truth, chosen, probabilities(scored.head, scored.logits))
+    return found, scored.where, scored.skipped
+
+
+def labelled(folder: Path, spec: TaskSpec) -> list[dict[str, str]]:
+    """The test rows of a set of recordings, as its `labels.csv` lists them.
 
     Raises:
         UsageError: no such file, or a label that the task does not have.
@@ -108,7 +139,7 @@ def labelled(folder: Path, spec: TaskSpec) -> list[tuple[str, str]]:
         raise UsageError(
             f"{folder}/labels.csv: expected test rows with labels of {spec.task}, got {', '.join(wrong) or 'no rows'}"
         )
-    return [(row["file"], row["emotion"]) for row in rows]
+    return rows
 
 
 def face_of(picture: Grey, detector: Detector) -> Grey | None:

@@ -20,6 +20,8 @@ SOUND_MIN: Final = 512
 """Shortest sound that has a spectrum, in samples; a shorter one is filled up with silence."""
 SOUND_MAX: Final = 10 * SOUND_RATE
 """Longest sound of one run; a longer one is cut into equal pieces whose logits are averaged."""
+_QUIET_DB: Final = -40.0
+_LEFT_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +78,16 @@ class VoiceModel:
         sizes = np.array(counts, np.float64)[:, None]
         means = {task: np.add.reduceat(logits, starts) / sizes for task, logits in scored.logits.items()}
         return ScoreBatch(means, scored.run_s)
+
+
+def trimmed(sound: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sound without the silence before and after it: what lies 40 dB below its peak, but for 0.1 s on either side.
+
+    The training clips are cut like that; silence around a clip would only teach how long somebody waited.
+    """
+    peak = float(np.abs(sound).max(initial=0.0))
+    loud = np.flatnonzero(np.abs(sound) > peak * 10 ** (_QUIET_DB / 20))
+    if not len(loud):
+        return sound
+    left = int(_LEFT_S * SOUND_RATE)
+    return sound[max(0, int(loud[0]) - left) : int(loud[-1]) + left + 1]

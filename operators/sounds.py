@@ -19,8 +19,6 @@ Sound = NDArray[np.float32]
 """Mono sound at 16 kHz, float32 [samples] in -1..1."""
 _RATES: Final = (4_000, 192_000)
 _CHANNELS_MAX: Final = 8
-_QUIET_DB: Final = -40.0
-_LEFT_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +84,3 @@ def from_pcm16(data: bytes) -> Sound:
     if len(data) % 2:
         raise Rejected("not_a_sound", f"16-bit samples expected, got {len(data)} bytes")
     return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
-
-
-def trimmed(sound: Sound) -> Sound:
-    """The sound without the silence before and after it: what lies 40 dB below its peak, but for 0.1 s on either side.
-
-    The training clips are cut like that; silence around a clip would only teach how long somebody waited.
-    """
-    peak = float(np.abs(sound).max(initial=0.0))
-    loud = np.flatnonzero(np.abs(sound) > peak * 10 ** (_QUIET_DB / 20))
-    if not len(loud):
-        return sound
-    left = int(_LEFT_S * SOUND_RATE)
-    return sound[max(0, int(loud[0]) - left) : int(loud[-1]) + left + 1]

@@ -13,12 +13,12 @@ from typing import Final
 import numpy as np
 
 from engines.base import ScoreBatch
-from engines.media import SOUND_RATE, VoiceModel
+from engines.media import SOUND_RATE, VoiceModel, trimmed
 from operators.calibrate import Calibrate
 from operators.circumplex import valence_arousal
 from operators.errors import ConfigInvalid
 from operators.records import F64, I32
-from operators.sounds import Sound, trimmed
+from operators.sounds import Sound
 
 VOICE_TASK: Final = "ravdess8"
 SLICE_MS: Final = 200

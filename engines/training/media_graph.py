@@ -117,13 +117,14 @@ def voice_graph(seeds: Sequence[Weights]) -> bytes:
     x = g.op("MatMul", [g.constant("filters", filters()), x])
     x = g.op("Log", [g.op("Add", [g.op("Transpose", [x], perm=[0, 2, 1]), g.number(FLOOR)])])
     x = g.op("Div", [g.op("Sub", [x, g.number(MEAN)]), g.number(DEVIATION)])
-    x = g.op("Unsqueeze", [x, g.numbers(1)])
     outs = [_voice(g, x, {f"s{k}.{name}": v for name, v in w.items()}, f"s{k}.") for k, w in enumerate(seeds)]
     stacked = g.op("Concat", [g.op("Unsqueeze", [out, g.numbers(0)]) for out in outs], axis=0)
     return _model(g, g.mean(stacked, 0), ("samples", TensorProto.FLOAT, ["rows", "n"]), labels, "voice")
 
 
 def _voice(g: _Nodes, x: str, w: Weights, prefix: str) -> str:
+    bands = _bands(g, x, w, prefix)
+    x = g.op("Unsqueeze", [x, g.numbers(1)])
     x = g.relu(g.conv(x, prefix, w, ("stem", "stem_norm"), 2, 2))
     for k in range(_VOICE_STAGES):
         x = g.block(x, f"{prefix}stages.{k}.", w, 2, 1)
@@ -135,7 +136,25 @@ def _voice(g: _Nodes, x: str, w: Weights, prefix: str) -> str:
     mean = g.op("ReduceSum", [weighted, g.numbers(2)], keepdims=0)
     square = g.op("ReduceSum", [g.op("Mul", [x, weighted]), g.numbers(2)], keepdims=0)
     spread = g.op("Max", [g.op("Sub", [square, g.op("Mul", [mean, mean])]), g.number(1e-5)])
-    return _head(g, g.op("Concat", [mean, g.op("Sqrt", [spread])], axis=1), w, prefix)
+    return _head(g, g.op("Concat", [mean, g.op("Sqrt", [spread]), bands], axis=1), w, prefix)
+
+
+def _bands(g: _Nodes, x: str, w: Weights, prefix: str) -> str:
+    """Mean, deviation and mean step of every band over time, through a layer: `voice_net.statistics`."""
+    mean = g.mean(x, 1)
+    square = g.mean(g.op("Mul", [x, x]), 1)
+    spread = g.op("Max", [g.op("Sub", [square, g.op("Mul", [mean, mean])]), g.number(1e-5)])
+    far = np.iinfo(np.int64).max
+    later = g.op("Slice", [x, g.numbers(1), g.numbers(far), g.numbers(1)])
+    last = g.op("Slice", [x, g.numbers(-1), g.numbers(far), g.numbers(1)])
+    steps = g.op("Abs", [g.op("Sub", [g.op("Concat", [later, last], axis=1), x])])
+    whole = g.op("Concat", [mean, g.op("Sqrt", [spread]), g.mean(steps, 1)], axis=1)
+    norm = f"{prefix}bands_norm"
+    scale = w[f"{norm}.weight"] / np.sqrt(w[f"{norm}.running_var"] + NORM_EPSILON)
+    weight = w[f"{prefix}bands.weight"]
+    bias = w[f"{prefix}bands.bias"] + weight @ (w[f"{norm}.bias"] - w[f"{norm}.running_mean"] * scale)
+    parts = [g.constant(f"{prefix}bands.w", weight * scale), g.constant(f"{prefix}bands.b", bias)]
+    return g.relu(g.op("Gemm", [whole, *parts], transB=1))
 
 
 def _head(g: _Nodes, x: str, w: Weights, prefix: str) -> str:

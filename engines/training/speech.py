@@ -19,7 +19,7 @@ from engines.artefacts import ZOO, DataSource
 from engines.base import F64, EngineSpec, HeadSpec
 from engines.errors import AffectError
 from engines.evaluate import RESAMPLES, Measured
-from engines.media import VoiceModel
+from engines.media import VoiceModel, trimmed
 from engines.onnx_media import VoiceEngine
 from engines.probability import probabilities
 from engines.shortcuts import numbered
@@ -37,8 +37,8 @@ INTENDED = (
 LIMITS = (
     "Trained on fourteen North American actors who say two English sentences in eight ways: acted, clean, close to the"
     " microphone. Measured on other actors of the same studio only; in another language and room much less is left:"
-    " see average_recall_emodb4. Happy and neutral are poor (see the table). Loudness is evened out. Not validated on"
-    " spontaneous speech, children, autistic or ill people, or telephone sound. Valence and arousal are derived from"
+    " see average_recall_emodb4. Sad, happy and neutral are poor (see the table). Loudness is evened out. Not validated"
+    " on spontaneous speech, children, autistic or ill people, or telephone sound. Valence and arousal are derived from"
     " the labels by sign, not measured. Not for judging a person; unlawful at work and in education in the EU (AI Act"
     " Art. 5(1)(f))."
 )
@@ -126,7 +126,7 @@ def cross_corpus(packed: bytes, folder: Path) -> list[tuple[str, Measured, int, 
 
 def _logits(packed: bytes, clips: Sequence[Recording]) -> F64:
     spec = EngineSpec("voice", "0", "onnx-cpu", (HeadSpec("ravdess8", "single", EMOTIONS),))
-    return VoiceModel(VoiceEngine(spec, packed)).logits([c.wave for c in clips]).logits["ravdess8"]
+    return VoiceModel(VoiceEngine(spec, packed)).logits([trimmed(c.wave) for c in clips]).logits["ravdess8"]
 
 
 def trained(recordings: Sequence[Recording], plan: Plan, work: Path) -> Fit:

@@ -71,11 +71,11 @@ def _file(file: Derived) -> str:
 
 
 def _describe(manifest: Manifest) -> str:
+    kept = PRECISION.get(manifest.backend, "float32") if manifest.kind == "text" else "float32"
     lines = [
         f"{manifest.name}@{manifest.version}  {manifest.backend}  {manifest.file}",
         f"sha256     {manifest.sha256} (checked)",
-        f"precision  {PRECISION.get(manifest.backend, 'float32')}; research only:"
-        f" {'yes' if manifest.research_only else 'no'}",
+        f"reads      {manifest.kind}; precision {kept}; research only: {'yes' if manifest.research_only else 'no'}",
         f"rebuild    {manifest.training_command}",
         f"for        {manifest.intended_use}",
         f"limits     {manifest.limits}",

@@ -58,7 +58,11 @@ def voice_file() -> bytes:
             _block(w, random, f"stages.{k}.", inputs, outputs)
         w["attention.weight"] = random.normal(size=(1, 40, 1)).astype(np.float32)
         w["attention.bias"] = np.zeros(1, np.float32)
-        w["head.weight"] = random.normal(size=(LABELS, 80)).astype(np.float32)
+        for name, values in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.1), ("running_var", 2.0)):
+            w[f"bands_norm.{name}"] = np.full(192, values, np.float32)
+        w["bands.weight"] = (random.normal(size=(5, 192)) / 14).astype(np.float32)
+        w["bands.bias"] = random.normal(size=5).astype(np.float32)
+        w["head.weight"] = random.normal(size=(LABELS, 85)).astype(np.float32)
         w["head.bias"] = random.normal(size=LABELS).astype(np.float32)
         seeds.append(w)
     return voice_graph(seeds)

@@ -11,9 +11,10 @@ import zlib
 import numpy as np
 import pytest
 
+from engines.media import trimmed
 from operators.errors import Rejected
 from operators.pictures import FRAME_LIMITS, PictureLimits, cut_square, decode_grey, picture_size, sharpness
-from operators.sounds import SoundLimits, decode_sound, from_pcm16, trimmed
+from operators.sounds import SoundLimits, decode_sound, from_pcm16
 
 cv2 = pytest.importorskip("cv2")
 soundfile = pytest.importorskip("soundfile")

@@ -49,7 +49,8 @@ def resolve(name: str, tasks: Sequence[str], zoo: Path = ZOO) -> Choice:
     parts = [name.partition(":")[0]] if ":" in name else name.split("+")
     folders = [ALIASES.get(part, part) for part in parts]
     if any(folder not in names(zoo) for folder in folders):
-        known = ["auto", "stub", *sorted(ALIASES), *names(zoo)]
+        texts = [known for known in names(zoo) if read_manifest(known, zoo).kind == "text"]
+        known = ["auto", "stub", *sorted(ALIASES), *texts]
         raise UnknownModel(f"engine {name!r} is not known; there is: {', '.join(known)}")
     if len(folders) == 1:
         return Choice({folders[0]: tuple(h.task for h in read_manifest(folders[0], zoo).heads)}, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import struct
 import tracemalloc
@@ -26,6 +27,7 @@ def encoded(ending: str) -> bytes:
     return bytes(cv2.imencode(ending, PICTURE)[1])
 
 
+@functools.cache
 def bomb(side: int) -> bytes:
     """A PNG of `side` x `side` grey pixels, all zero, packed small."""
 

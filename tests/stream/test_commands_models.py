@@ -163,8 +163,10 @@ def test_models_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert affect("models") == 0
     assert all(t.task in capsys.readouterr().out for t in TASKS[:1])
     assert affect("models", "list", "--json") == 0
-    listed, encoder = lines(capsys)
+    face, listed, encoder, voice = lines(capsys)
     assert (listed["name"], encoder["name"]) == ("hashed-bag", "text-affect")
+    assert (face["kind"], voice["kind"], listed["kind"]) == ("face", "voice", "text")
+    assert face["research_only"] == voice["research_only"] == (not listed["research_only"])
     assert affect("models", "show", "hashed", "--json") == 0
     (shown,) = lines(capsys)
     assert shown == listed

@@ -13,6 +13,12 @@ const TILES = [
   ["hands", "Hands", "raised"],
   ["mood", "Mood", "of what was written"],
 ];
+const SEEN = [
+  ["coverage", "Cameras", "seats that send pictures"],
+  ["attention", "Faces seen", "turned to the camera"],
+  ["expression", "Faces", "mean mood, an estimate"],
+  ["tone", "Voices", "mean mood, an estimate"],
+];
 const CURVES = ["engagement", "confusion", "pace", "participation"];
 const ANSWERS = ["answer.a", "answer.b", "answer.c", "answer.d"];
 const SVG = "http://www.w3.org/2000/svg";
@@ -119,7 +125,7 @@ function drawTiles() {
   else if (last.value === null) say($("notice"), `${time(last.window_end)}: ${last.reasons.at(-1)}. Nothing is told of so few.`);
   else if (stale) say($("notice"), "Stale: too few seats came or went since to tell new values without showing one of them.");
   $("tiles").replaceChildren(
-    ...TILES.map(([signal, title, about]) => {
+    ...[...TILES, ...SEEN.filter(([signal]) => series[signal]?.some((row) => row.value !== null))].map(([signal, title, about]) => {
       const row = series[signal]?.at(-1);
       const tile = el("div", `card lesson-tile${stale ? " stale" : ""}`);
       const value = row?.value ?? null;

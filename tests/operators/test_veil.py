@@ -190,7 +190,7 @@ def attack(guarded: bool, seed: int) -> float:
     truth = {seat: k % 2 for k, seat in enumerate(others)} | {victim: dice.randrange(2)}
     veil = Veil(rule() if guarded else replace(rule(), k=1))
     equations: list[tuple[frozenset[int], float]] = []
-    for end in range(1, 10):
+    for end in range(1, 8):
         there = [*others, *([victim] if dice.random() < 0.5 else [])]
         if not guarded:
             veil = Veil(replace(rule(), k=1))

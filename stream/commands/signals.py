@@ -11,7 +11,7 @@ import msgspec
 from operators.codec import Codec
 from operators.records import SignalRow
 from stream.base import Log
-from stream.commands import explain, matrix, published, sessions
+from stream.commands import curve, explain, matrix, published, sessions
 from stream.connect import open_existing
 from stream.errors import UsageError
 from stream.signals_serve import Serving, serve_signals, token_of
@@ -22,7 +22,7 @@ from stream.topology import build_codec
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verbs."""
     signals = verbs.add_parser("signals", help="look at signal rows, at why they moved, and serve them")
-    verbs_of = "tail|explain|serve|matrix|sessions|export|asof|revisions"
+    verbs_of = "tail|explain|serve|matrix|curve|sessions|export|asof|revisions"
     kinds = signals.add_subparsers(dest="what", metavar=verbs_of, required=True)
     tail = kinds.add_parser("tail", help="print rows as they come")
     tail.add_argument("--log", required=True, metavar="URL", help="sqlite:///PATH of a run")
@@ -44,6 +44,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     plane.add_argument("--without-token", action="store_true", help="let the network read without one")
     plane.set_defaults(run=run_serve)
     matrix.add(kinds)
+    curve.add(kinds)
     sessions.add(kinds)
     published.add(kinds)
 

@@ -68,6 +68,9 @@ function warnings(store, status) {
   if ((row?.capped ?? 0) >= LEAST_CAPPED) {
     found.push(["capped", `A few authors post a lot: ${percent(row.capped)} of this window's weight was taken from them, so that no single voice moves the signals far.`]);
   }
+  if (store.signals.some((signal) => store.isCorrected(signal))) {
+    found.push(["corrected", "Corrected shares hold where people write as in the texts the model was tested on. Elsewhere they can be farther off than the shares as read, and on the demo's made-up posts they are: their intervals reach to the shares as read."]);
+  }
   return found;
 }
 

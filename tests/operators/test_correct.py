@@ -38,6 +38,14 @@ def test_the_confusion_is_undone(mix: list[float]) -> None:
     assert np.all(found.hi - found.lo >= 0.09) or found.lo.min() == 0 or found.hi.max() == 1
 
 
+@given(mixes, st.floats(0.001, 0.2))
+def test_the_interval_holds_the_share_as_read_too(mix: list[float], half: float) -> None:
+    found = correct_shares(SINGLE, LABELS, shares(mix, half=half))
+    assert found is not None
+    assert np.all(found.lo <= np.minimum(found.value, mix) + 1e-12)
+    assert np.all(found.hi >= np.maximum(found.value, mix) - 1e-12)
+
+
 def test_labels_in_another_order() -> None:
     order = ["fear", "calm", "joy"]
     seen = np.array([0.2, 0.3, 0.5]) @ np.array(CONFUSION)
@@ -50,7 +58,8 @@ def test_rates_of_independent_labels_are_stretched_and_a_head_that_cannot_tell_s
     found = correct_shares(MULTI, ("water", "offer"), shares([0.35, 0.01], [0.01, 0.01]))
     assert found is not None
     assert found.value[:, 0].tolist() == pytest.approx([0.5, 0.0])
-    assert found.hi[0, 0] - found.lo[0, 0] == pytest.approx(0.1 / 0.6)
+    assert found.hi[0, 0] == pytest.approx(0.35 / 0.6)
+    assert found.lo[0, 0] == pytest.approx(0.35)  # not (0.30 - 0.05) / 0.6: it reaches to the rate as read
     assert np.isnan(found.value[:, 1]).all()
 
 

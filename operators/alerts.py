@@ -307,7 +307,8 @@ def _against_average(state: _State, rule: Rule, row: SignalRow) -> tuple[float, 
     if count is None or state.weight == 0 or not _warm(state, rule, row.window_end):
         return None
     mean, z = _compared(state, count)
-    words = f"{count:.4g} where {mean:.4g} is usual, z {z:.3g}"
+    what = " posts" if rule.of == "n" else " posts of it" if rule.of == "share" else ""
+    words = f"{count:.4g}{what} where {mean:.4g} {'is' if what == '' else 'are'} usual, z {z:.3g}"
     if rule.kind == "cusum" and rule.above is not None:
         grown = _grown(state, rule, 1.0, count, row.window_end)
         return grown - rule.above, grown, mean, f"{words}, sum {grown:.3g} above {rule.above:g}"

@@ -271,7 +271,8 @@ function render() {
     say($("heading"), `${VIEWS[view]}: ${name}, rolling ${windowText(state.windowMs, true)}`);
     document.title = `${name} · ${VIEWS[view]} · affectstream`;
     drawWarnings($("warnings"), store, told);
-    board.draw(view, told?.min_n ?? 20);
+    store.minN = told?.min_n ?? 20;
+    board.draw(view, store.minN);
     drawPosts($("posts"), state.posts);
   }
   drawOps(state.status, view);

@@ -26,7 +26,7 @@ export function fillTip(tip, chart, end) {
   for (const [signal, row] of rows) {
     const name = el("dt", "", lookOf(signal).label);
     name.style.setProperty("--c", colourOf(signal));
-    list.append(name, el("dd", "", row.value === null ? "too few" : chart.look.kind.text(row.value)));
+    list.append(name, el("dd", "", row.value === null ? (row.n_eff < chart.store.minN ? "too few" : "none") : chart.look.kind.text(row.value)));
     list.append(el("dd", "span", row.lo === null || row.hi === null ? "" : chart.look.kind.span(row.lo, row.hi)));
   }
   tip.append(list, el("p", "tip-n", "click or Enter: why"));

@@ -3,7 +3,7 @@
 
 import { fillTable, fillTip, rowsAt } from "./chart_text.js";
 import { el } from "./dom.js";
-import { TALL, clock, colourOf, cssVar, day, lookOf } from "./look.js";
+import { clock, colourOf, comparesWithPast, cssVar, day, lookOf, TALL } from "./look.js";
 
 const PER_SIGNAL = 4; // lo, hi, final line, provisional line
 
@@ -276,7 +276,11 @@ export class Chart {
     const shown = this.signals.filter((s) => !this.hidden.has(s));
     const some = shown.some((s) => this.store.rows(s).some((row) => row.value !== null));
     this.none.hidden = some;
-    this.none.textContent = shown.length === 0 ? "Choose a signal above." : "Too few posts in every window here to give a value.";
+    const enough = shown.some((s) => this.store.rows(s).some((row) => row.n_eff >= this.store.minN));
+    const why = enough && shown.every(comparesWithPast)
+      ? "Nothing to compare with yet: what is usual is known after a day."
+      : "Too few posts in every window here to give a value.";
+    this.none.textContent = shown.length === 0 ? "Choose a signal above." : why;
     if (this.chips.childElementCount !== this.signals.length || this.chipsFor !== this.signals.join()) {
       this.chipsFor = this.signals.join();
       this.chips.replaceChildren(...this.signals.map((signal) => this.chip(signal)));

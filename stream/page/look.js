@@ -104,6 +104,15 @@ function groupOf(parts, short) {
 const known = new Map();
 
 /** What to know to draw `signal`: {signal, short, label, group, kind, order, colour: CSS variable or hue}. */
+/** Why there is no value, in words: too few posts, no past to compare with yet, or nothing in the posts to go by. */
+export function absentWords(signal, row, minN) {
+  if (row.n_eff < minN) return `not enough posts (n < ${minN})`;
+  return comparesWithPast(signal) ? "no usual value yet: it takes a day" : "no post speaks of it";
+}
+
+/** Whether a signal says how far a window is from what is usual for its entity. */
+export const comparesWithPast = (signal) => lookOf(signal).group === "past" || signal.endsWith(".drift");
+
 export function lookOf(signal) {
   let look = known.get(signal);
   if (look !== undefined) return look;

@@ -1,7 +1,7 @@
 // The parts beside the charts: big numbers, the latest final window, the posts, the operations strip. Text goes in as text.
 
 import { $, button, el } from "./dom.js";
-import { clock, colourOf, grouped, groupLook, lookOf, windowSpan } from "./look.js";
+import { absentWords, clock, colourOf, grouped, groupLook, lookOf, windowSpan } from "./look.js";
 
 const MINUS_ONE = -1;
 const TILES = 6;
@@ -98,7 +98,7 @@ function tile(store, signal, lead, minN, why) {
   node.append(head);
   node.classList.toggle("open", row.status === "provisional");
   if (row.value === null) {
-    node.append(el("p", "tile-none", `not enough posts (n < ${minN})`), el("p", "tile-n", size(row)));
+    node.append(el("p", "tile-none", absentWords(signal, row, minN)), el("p", "tile-n", size(row)));
     return node;
   }
   const value = el("p", "tile-value");
@@ -147,7 +147,7 @@ function bar(signal, row, top, minN) {
   node.classList.toggle("open", row.status === "provisional");
   node.append(el("span", "bar-name", look.label));
   if (row.value === null) {
-    node.append(el("span", "bar-none", `not enough posts (n < ${minN})`));
+    node.append(el("span", "bar-none", absentWords(signal, row, minN)));
     return node;
   }
   const track = el("span", "bar-track");

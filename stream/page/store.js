@@ -9,6 +9,7 @@ export class Store {
   constructor() {
     this.series = new Map();
     this.windowMs = 0;
+    this.minN = 20; // effective posts below which a value is null
     this.corrected = false; // whether shares are shown with the model's known confusions undone
     this.correctable = new Set();
   }

@@ -84,6 +84,18 @@ def test_unknown_is_said_in_words_and_never_shown_as_zero(play: Play) -> None:
     play(scene, path="?entity=ticker:KO&window=60000")
 
 
+def test_what_lacks_a_past_is_not_said_to_lack_posts(play: Play) -> None:
+    async def scene(feed: Feed, server: LiveServer, page: Any) -> None:
+        await shown(page)
+        feed.publish([row("market.buzz_z", T0 + STEP, None, None, None)])
+        tile = "#tiles [data-signal='market.buzz_z']"
+        await page.wait_for_selector(tile)
+        assert "no usual value yet: it takes a day" in await text(page, tile)
+        assert "known after a day" in await text(page, ".chart[data-group=past] .frame")
+
+    play(scene)
+
+
 def test_operations_show_the_sum_and_posts_show_text_as_text(play: Play) -> None:
     async def scene(feed: Feed, server: LiveServer, page: Any) -> None:
         await shown(page)

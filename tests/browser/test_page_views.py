@@ -155,6 +155,7 @@ def test_corrected_shares_replace_those_read_and_the_rest_stays(play: Play) -> N
         tile = await text(page, TILES.format("market.joy"))
         assert tile.startswith(f"Strongest emotion Joy 41.2 % interval 38.0{DASH}44.0 %")
         assert "corrected" in tile
+        assert "they can be farther off than the shares as read" in await text(page, "#warnings")
         assert "corrected" not in await text(page, TILES.format("market.valence"))
         await page.reload()
         await until(page, "document.querySelector('#tiles .num')?.textContent.startsWith('41.2')")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 F64 = NDArray[np.float64]
 AnyArray = NDArray[np.generic]
 HeadKind = Literal["single", "multi", "regression"]
+Feels = Literal["", "writer", "reader"]
 
 
 class HeadSpec(msgspec.Struct, frozen=True):
@@ -36,6 +37,7 @@ class HeadSpec(msgspec.Struct, frozen=True):
         confusion: what the calibrated probabilities were on dev. `single`: row k = mean probabilities of the posts
             whose label is k. `multi`: row k = (mean probability of label k where it is absent, where it is present).
             Empty = not known. Shares are corrected with it.
+        feels: whose feelings the labels are: the `writer`'s, or the `reader`'s; "" = the head does not say.
     """
 
     task: str
@@ -48,6 +50,7 @@ class HeadSpec(msgspec.Struct, frozen=True):
     probability: bool = False
     confusion: tuple[tuple[float, ...], ...] = ()
     bias: tuple[float, ...] = ()
+    feels: Feels = ""
 
 
 class EngineSpec(msgspec.Struct, frozen=True):

@@ -193,12 +193,18 @@ def label_indexes(spec: EngineSpec, task: str, labels: Sequence[str]) -> list[in
     """Positions of `labels` in the head that answers `task`.
 
     Raises:
-        ConfigInvalid: the engine has no such head, or the head lacks a label; names both.
+        ConfigInvalid: the engine has no such head, the head lacks a label, or its labels are what readers feel: signals
+            are of what people write, and the two are not to be mixed.
     """
     head = spec.head(task)
     if head is None:
         have = ", ".join(h.task for h in spec.heads)
         raise ConfigInvalid(f"engine {spec.model_id!r} has no head {task!r} (it has: {have}); choose another engine")
+    if head.feels == "reader":
+        raise ConfigInvalid(
+            f"head {task!r} of {spec.model_id!r} says what readers feel; expected what writers feel, as in signals;"
+            " choose another engine, or score readers' feelings apart (affect score --task)"
+        )
     missing = [label for label in labels if label not in head.labels]
     if missing:
         raise ConfigInvalid(f"head {task!r} of {spec.model_id!r} lacks the labels {missing}; got {list(head.labels)}")

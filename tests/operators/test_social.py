@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -31,6 +32,18 @@ def values_of(rows: list[list[int]]) -> dict[str, float]:
 
 def one(label: str) -> list[int]:
     return [M if name == label else 0 for name in LABELS]
+
+
+def test_what_readers_feel_is_no_signal_of_what_writers_feel() -> None:
+    spec = stub_spec()
+    for feels, fits in (("", True), ("writer", True), ("reader", False)):
+        heads = tuple(msgspec.structs.replace(h, feels=feels) if h.task == "goemotions28" else h for h in spec.heads)
+        other = msgspec.structs.replace(spec, heads=heads)
+        if fits:
+            assert social(other).signals == DOMAIN.signals
+        else:
+            with pytest.raises(ConfigInvalid, match="says what readers feel"):
+                social(other)
 
 
 @pytest.mark.parametrize(

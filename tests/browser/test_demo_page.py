@@ -230,6 +230,38 @@ def test_five_seconds_of_one_scenario() -> None:
     assert "Traceback" not in err
 
 
+def test_a_planted_panic_alarms_on_the_page_with_its_posts_and_a_link(chrome: tuple[asyncio.Runner, Any]) -> None:
+    loop, browser = chrome
+    made = demo("--scenario", "panic", "--speed", "60")
+    assert made.stdout is not None
+    url = made.stdout.readline().split()[-1]
+
+    def told() -> list[Row]:
+        with urllib.request.urlopen(f"{url}api/alerts?rule=fear-rising", timeout=30) as reply:
+            return list(json.load(reply)["alerts"])
+
+    async def page_of(link: str) -> None:
+        window = await browser.new_context(viewport={"width": 1280, "height": 900}, timezone_id="UTC")
+        try:
+            page = await window.new_page()
+            await page.goto(url.rstrip("/") + link)
+            await page.wait_for_selector("#alerts .alert details", state="attached", timeout=60_000)
+            assert "behind it" in await text(page, "#alerts .alert details summary")
+        finally:
+            await window.close()
+
+    try:
+        eventually(lambda: any(alert["posts"] for alert in told()), "an alert with its posts", 120)
+        alert = next(alert for alert in told() if alert["posts"])
+        assert alert["entity"].startswith("ticker:")
+        assert all(post["text_masked"] and post["post_id"] for post in alert["posts"])
+        loop.run(page_of(alert["link"]))
+    finally:
+        os.killpg(made.pid, signal.SIGINT)
+        _, err = made.communicate(timeout=60)
+    assert made.returncode == 0, err
+
+
 def test_the_demo_plays_all_three_domains_in_one_process(chrome: tuple[asyncio.Runner, Any]) -> None:
     loop, browser = chrome
     made = demo()

@@ -95,9 +95,9 @@ def curve(rows: Iterable[SignalRow], event_ms: int) -> list[Step]:
     for _, mine in sorted(by_end.items()):
         one = next(iter(mine.values()))
         shares = {
-            name: Share(row.value, row.lo, row.hi)
+            name: Share(mine[signal].value, mine[signal].lo, mine[signal].hi)
             for name, signal in zip(EMOTIONS, SIGNALS, strict=True)
-            if (row := mine.get(signal)) is not None
+            if signal in mine
         }
         hours = (one.window_start - event_ms) / HOUR_MS
         out.append(Step(hours, one.window_start, one.window_end, one.n, one.status, shares))

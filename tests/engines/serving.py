@@ -15,7 +15,8 @@ import numpy as np
 from engines.artefacts import pack_weights, read_manifest, read_weights, write_model
 from engines.base import Recipe, TextModel
 from engines.desk import Terms
-from engines.load import load_text_model
+from engines.errors import EngineAway
+from engines.load import load_remote, load_text_model
 from engines.serve import Server
 from engines.serve_front import Doors
 from engines.shelf import Shelf
@@ -56,6 +57,17 @@ def until(holds: Callable[[], bool], what: str = "") -> None:
     while not holds():
         assert time.monotonic() < deadline, what or "waited in vain"
         time.sleep(0.01)
+
+
+def connected(address: str, keys: Path | None = None, deadline_s: float = 60.0) -> TextModel:
+    """The model served at `address`; on a busy machine a greeting may take longer than a client waits for it."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return load_remote(address, keys, deadline_s)
+        except EngineAway:
+            if time.monotonic() > deadline:
+                raise
 
 
 def tiny_model() -> TextModel:

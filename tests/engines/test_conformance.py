@@ -13,7 +13,7 @@ import pytest
 from engines.base import TensorBatch, TextModel
 from engines.errors import EngineLost, ShapeMismatch
 from engines.joined import join
-from engines.load import load_remote, load_text_model
+from engines.load import load_text_model
 from engines.precisions import PRECISIONS
 from engines.probability import probabilities
 from engines.shelf import Shelf
@@ -47,7 +47,7 @@ def remote() -> Iterator[TextModel]:
         return join(parts)
 
     with serving.serving(Shelf(load, "joined")) as server:
-        model = load_remote(server.address)
+        model = serving.connected(server.address)
         yield model
         model.engine.close()
 
@@ -118,7 +118,12 @@ def test_a_served_model_gives_the_bytes_it_gives_in_process(remote: TextModel) -
 
 def test_closing_twice_is_no_error_and_a_closed_engine_is_lost() -> None:
     with serving.serving() as server:
-        for model in (load_text_model("hashed"), tiny.model(), fake_card.tensorrt_model(), load_remote(server.address)):
+        for model in (
+            load_text_model("hashed"),
+            tiny.model(),
+            fake_card.tensorrt_model(),
+            serving.connected(server.address),
+        ):
             model.engine.close()
             model.engine.close()
             with pytest.raises(EngineLost, match="load it again"):

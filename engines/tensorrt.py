@@ -58,14 +58,17 @@ class TensorRtRuntime:
     """Implements `PlanRuntime`.
 
     Raises:
-        EngineLost: another major version than the one this file was checked against.
+        EngineLost: another major version than the one this file was checked against, or TensorRT cannot start.
     """
 
     def __init__(self) -> None:
         if int(trt.__version__.split(".")[0]) != MAJOR:
             raise EngineLost(f"TensorRT {trt.__version__} is installed; this engine needs {MAJOR}.x")
         self._log = Log()
-        self._runtime = trt.Runtime(self._log)
+        try:
+            self._runtime = trt.Runtime(self._log)
+        except TypeError as error:  # what the module raises where the library gives null
+            raise EngineLost(f"TensorRT makes no runtime: {error}; {self._log.told()}") from error
 
     def open(self, plan: bytes) -> TensorRtPlan | None:
         """The plan, or None: another version, card or damage; TensorRT says no more than null."""

@@ -102,7 +102,10 @@ def build(model: bytes, key: PlanKey, progress: Progress) -> bytes:
         BuildRefused: the file cannot be parsed, or no plan came out.
     """
     log = _Log()
-    builder = trt.Builder(log)
+    try:
+        builder = trt.Builder(log)
+    except TypeError as error:  # what the module raises where the library gives null
+        raise BuildRefused(f"TensorRT {trt.__version__} makes no builder: {error}; {log.told()}") from error
     typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # said by itself in 11; 10 needs it said
     network = builder.create_network(typed)
     parser = trt.OnnxParser(network, log)

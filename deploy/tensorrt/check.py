@@ -6,7 +6,7 @@
 The bindings wheel of `locks/tensorrt.txt` (version and hashes) is fetched with pip into `build/tensorrt/`. Its module
 wants nine functions of TensorRT's libraries; a shim that gives null for each lets it be imported and read, no more.
 pybind11-stubgen writes what it finds, five signatures are put right, and mypy reads our files against that, strictly.
-Wheel and stub are NVIDIA's: the stub stays below `build/`, neither is ever committed. Where there is no C compiler, no
+Wheel and stub are NVIDIA's: both stay below `build/`, neither is ever committed. Where there is no C compiler, no
 network or no wheel for this Python it says so and ends with 0; in CI (`CI=true`) that is a failure. A wheel with
 another hash is a failure everywhere.
 """
@@ -31,6 +31,8 @@ CHECKED = ("engines/tensorrt.py", "engines/tensorrt_build.py")
 LIBRARIES = ("libnvinfer.so.11", "libnvinfer_plugin.so.11", "libnvonnxparser.so.11")
 MODULE = "tensorrt_bindings.tensorrt"
 REWRITES = 5
+PACKAGE = "from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n"
+"""What NVIDIA's package `tensorrt` is, around the bindings."""
 PIP_S = 240
 
 CONFIG = """[mypy]
@@ -53,13 +55,15 @@ class Wrong(Exception):
 
 
 def stubs() -> Path:
-    """The folder that holds `tensorrt/__init__.pyi`, made if it is not there yet."""
+    """The folder that holds `tensorrt/__init__.pyi`, and in `imported/` the module and the shim that it needs to
+    be imported; made if it is not there yet.
+    """
     version = re.search(r"==([\w.]+)", LOCK.read_text(encoding="utf-8"))
     if version is None:
         raise Wrong(f"{LOCK} names no version")
     tag = f"{version[1]}-py{sys.version_info.major}{sys.version_info.minor}"
     done = BUILD / tag
-    if (done / "tensorrt" / "__init__.pyi").is_file():
+    if (done / "tensorrt" / "__init__.pyi").is_file() and (done / "imported" / "lib").is_dir():
         return done
     if not sys.platform.startswith("linux"):
         raise Unable("there is no wheel of the bindings for this system that the shim fits")
@@ -74,6 +78,11 @@ def stubs() -> Path:
         text = rewritten(generated(folder), version[1])
         (folder / "stub" / "tensorrt").mkdir(parents=True)
         (folder / "stub" / "tensorrt" / "__init__.pyi").write_text(text, encoding="utf-8")
+        (folder / "site" / "tensorrt").mkdir()
+        (folder / "site" / "tensorrt" / "__init__.py").write_text(PACKAGE, encoding="utf-8")
+        (folder / "stub" / "imported").mkdir()
+        os.replace(folder / "site", folder / "stub" / "imported" / "site")
+        os.replace(folder / "lib", folder / "stub" / "imported" / "lib")
         shutil.rmtree(done, ignore_errors=True)
         os.replace(folder / "stub", done)
     return done

@@ -7,11 +7,17 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from engines.buckets import Buckets
+from engines.plan_cache import PlanCache
+from engines.plans import build_plan, plan_key
+from tests.engines.fake_card import FACTS
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -89,6 +95,50 @@ def test_the_stub_is_the_locked_version_and_kept_out_of_git(checker: ModuleType)
     assert folder.name.split("-")[0] in lock
     assert folder.is_relative_to(ROOT / "build")
     assert "build/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.fixture
+def shimmed(checker: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children import NVIDIA's real module, with the shim for its libraries: every entry point gives null."""
+    folder = checker.stubs() / "imported"
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(folder / "lib"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder / "site"), str(ROOT)]))
+
+
+@pytest.mark.usefixtures("shimmed")
+def test_with_nvidias_module_and_null_for_its_libraries_the_build_is_refused_with_the_reason(tmp_path: Path) -> None:
+    """The real child, imported against the real module: its classes, flags and answers, up to the first null."""
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"onnx")
+    version = re.search(r"==([\d.]+)", (ROOT / "locks" / "tensorrt.txt").read_text(encoding="utf-8"))
+    assert version is not None
+    cache = PlanCache(tmp_path / "plans")
+    key = plan_key("a" * 64, "fp16", FACTS, version[1], Buckets())
+    reason = build_plan(model, key, cache)
+    assert f"TensorRT {version[1]} makes no builder" in reason
+    assert "nullptr" in reason
+    other = plan_key("a" * 64, "fp16", FACTS, "11.0.0", Buckets())
+    assert build_plan(model, other, cache) == f"TensorRT {version[1]} is here, asked for was 11.0.0"
+    assert cache.headers() == []
+
+
+@pytest.mark.usefixtures("shimmed")
+def test_with_nvidias_module_and_null_for_its_libraries_the_runtime_is_lost_not_the_process() -> None:
+    code = """
+import tensorrt as trt
+from engines.errors import EngineLost
+from engines.tensorrt import Log, TensorRtRuntime
+log = Log()
+log.log(trt.ILogger.ERROR, "no memory")
+assert log.told() == "no memory"
+try:
+    TensorRtRuntime()
+except EngineLost as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("TensorRT makes no runtime")
 
 
 def test_a_stub_that_changed_its_shape_is_looked_at_anew(checker: ModuleType) -> None:

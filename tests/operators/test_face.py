@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engines.load_media import load_face_model
 from operators.circumplex import valence_arousal
 from operators.detectors import Detector, Found, Haar, YuNet
 from operators.errors import ConfigInvalid
@@ -145,3 +146,24 @@ def test_faces_of_the_sample_media_are_found_where_they_are(tmp_path: Path) -> N
     assert found == []
     with pytest.raises(ConfigInvalid, match="YuNet"):
         YuNet(tmp_path / "none.onnx")
+
+
+@pytest.mark.data
+def test_the_clip_from_crying_to_laughing_gives_that_order() -> None:
+    reader, smoother = FaceReader(load_face_model(research=True), Haar()), Smoother(1500)
+    sad, happy = reader.labels.index("sadness"), reader.labels.index("happiness")
+    video = cv2.VideoCapture(str(MEDIA / "WolfgangLanger_Pexels.mp4"))
+    seen: dict[int, list[float]] = {}
+    number = 0
+    while (got := video.read())[0]:
+        number += 1
+        if number % 10 == 0:
+            at_ms = number * 1000 // 24
+            for reading in reader.read(cv2.cvtColor(got[1], cv2.COLOR_BGR2GRAY), at_ms):
+                if reading.micro is not None:
+                    smoother.add(at_ms, reading.micro / 1_000_000)
+            if smoother.value is not None:
+                seen.setdefault(at_ms // 1000, []).append(float(smoother.value[happy] - smoother.value[sad]))
+    assert number > 400
+    assert max(max(seen[k]) for k in (4, 5)) < -0.3, "crying"
+    assert min(min(seen[k]) for k in range(13, 19)) > 0.3, "laughing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from conftest import CHROMIUM, FLAGS
 from test_page_access import axe, problems
 
+from engines.load_media import load_face_model
 from stream.capture_desk import CaptureDesk
 from stream.config import Config
 from stream.feed import Feed
@@ -50,7 +52,37 @@ async def refusals(browser: Any, url: str, axe: str) -> None:
     await context.close()
 
 
-async def on_and_off(browser: Any, url: str, desk: LessonDesk, log: MemoryLog) -> None:
+async def faces_on(log: MemoryLog) -> list[list[int]]:
+    """What was said of pictures so far: how many, with a face, valence in millionths."""
+    records = await log.read(CONFIG.topic, 0, 0, 10_000)
+    words = [str(msgspec.json.decode(record.value)["text"]).split() for record in records]
+    return [[int(part) for part in word[1:]] for word in words if word[0] == "face"]
+
+
+async def cries_then_laughs(log: MemoryLog) -> None:
+    """The clip: crying to about 5 s, a hand on the face, laughing from 10 s."""
+    async with asyncio.timeout(90):
+        while not any(word[2] > 500_000 for word in await faces_on(log)):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.2)
+    valences = [word[2] for word in await faces_on(log) if word[1]]
+    laughing = next(k for k, valence in enumerate(valences) if valence > 500_000)
+    assert min(valences[:laughing]) < 0
+
+
+def clip(folder: Path) -> Path | None:
+    """The sample clip as Chromium's fake camera takes it; None where there is no data."""
+    source = Path(os.environ.get("AFFECT_DATA", "")) / "av" / "sample-media" / "WolfgangLanger_Pexels.mp4"
+    if not source.is_file():
+        return None
+    cv2 = pytest.importorskip("cv2")
+    reader, made = cv2.VideoCapture(str(source)), folder / "clip.mjpeg"
+    with made.open("wb") as out:
+        while (read := reader.read())[0]:
+            out.write(cv2.imencode(".jpg", read[1])[1].tobytes())
+    return made
+
+
+async def on_and_off(browser: Any, url: str, desk: LessonDesk, log: MemoryLog, played: bool) -> None:
     context = await browser.new_context(viewport={"width": 375, "height": 812}, permissions=["camera", "microphone"])
     page = await context.new_page()
     await page.goto(url)
@@ -58,14 +90,12 @@ async def on_and_off(browser: Any, url: str, desk: LessonDesk, log: MemoryLog) -
     await page.check("#microphone")
     await page.click("#on")
     await page.wait_for_selector("#running:not([hidden])")
-    words: list[str] = []
     async with asyncio.timeout(90):
-        while not any(word.startswith("face ") for word in words):
+        while not await faces_on(log):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.2)
-            records = await log.read(CONFIG.topic, 0, 0, 10_000)
-            words = [str(msgspec.json.decode(record.value)["text"]) for record in records]
-    looked = next(word for word in words if word.startswith("face "))
-    assert int(looked.split()[1]) >= 1
+    assert (await faces_on(log))[0][0] >= 1
+    if played:
+        await cries_then_laughs(log)
     await page.wait_for_selector("#sent:has-text('taken')", timeout=60_000)
     assert int((await page.inner_text("#sent")).split()[0]) > 5
     await page.click("#off")
@@ -82,7 +112,9 @@ def test_a_fake_camera_arrives_and_a_denial_opens_nothing(axe: str, tmp_path: Pa
     pytest.importorskip("cv2")
     for name in ("face", "voice"):
         (tmp_path / name).mkdir()
-    looks = CaptureDesk(tiny_media.face_model(tmp_path / "face"), tiny_media.voice_model(tmp_path / "voice"))
+    played = clip(tmp_path)
+    look = tiny_media.face_model(tmp_path / "face") if played is None else load_face_model(research=True)
+    looks = CaptureDesk(look, tiny_media.voice_model(tmp_path / "voice"))
 
     async def whole() -> None:
         log, clock = MemoryLog(), SystemClock()
@@ -96,9 +128,10 @@ def test_a_fake_camera_arrives_and_a_denial_opens_nothing(axe: str, tmp_path: Pa
         try:
             async with asyncio.timeout(240), api.async_playwright() as player:
                 flags = [*FLAGS, "--use-fake-device-for-media-stream"]
+                flags += [] if played is None else [f"--use-file-for-fake-video-capture={played}"]
                 browser = await player.chromium.launch(executable_path=CHROMIUM, args=flags)
                 await refusals(browser, url, axe)
-                await on_and_off(browser, url, desk, log)
+                await on_and_off(browser, url, desk, log, played is not None)
                 await browser.close()
         finally:
             await desk.stop()

@@ -13,7 +13,7 @@ from test_kill9 import Hunter
 from stream.scenario_lesson import lesson
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
-KILLS = 3
+KILLS = 2
 
 
 def command(events: Path, out: Path, *more: str) -> list[str]:

@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
 
 from engines.errors import MissingExtra
 from engines.media import SOUND_RATE
@@ -70,6 +69,8 @@ def at_rate(sound: Sound, rate: int) -> Sound:
     """Sound of another rate brought to 16 kHz."""
     if rate == SOUND_RATE:
         return sound
+    from scipy.signal import resample_poly  # its import takes as long as all of the command line's
+
     ratio = Fraction(SOUND_RATE, rate).limit_denominator(1000)
     found: Sound = resample_poly(sound, ratio.numerator, ratio.denominator).astype(np.float32)
     return found

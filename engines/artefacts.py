@@ -39,7 +39,8 @@ class DataSource(msgspec.Struct, frozen=True):
 class MetricRow(msgspec.Struct, frozen=True):
     """One measured figure of one head: `value` with a 95 % bootstrap interval [lo, hi] on `rows` rows of `data`.
 
-    The calibration errors are of dev, before and after the temperature; None for a regression.
+    The calibration errors are of dev, before and after calibration; None for a regression. `ece_floor`: what a head
+    without any error would show on the dev rows by luck.
     """
 
     task: str
@@ -52,6 +53,7 @@ class MetricRow(msgspec.Struct, frozen=True):
     published: str
     ece_before: float | None
     ece_after: float | None
+    ece_floor: float | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -146,19 +146,38 @@ def drop(spec: TaskSpec, truth: NDArray[np.float32], first: NDArray[np.generic],
     return Drop(spec.metrics[0], float(found[0][0]), float(found[1][0]), lower)
 
 
+def judged(kind: str, truth: NDArray[np.float32], probability: F64) -> tuple[F64, F64]:
+    """(how sure, 1 right or 0 wrong) of every judgement of a head.
+
+    `single`: the most probable label of each row. `multi`: every label of every row that is known.
+    """
+    if kind == "single":
+        top = probability.argmax(1)
+        at = np.arange(len(top))
+        return probability[at, top], (truth[at, top] > 0).astype(np.float64)
+    known = truth >= 0
+    return probability[known], (truth[known] > 0).astype(np.float64)
+
+
 def calibration_error(spec: TaskSpec, truth: NDArray[np.float32], probability: F64) -> float:
     """Expected calibration error over 15 equal bins (Guo et al. 2017).
 
     `single`: the probability of the most probable label against how often it is right. `multi`: every label's
     probability against how often it holds, over all known cells.
     """
-    if spec.kind == "single":
-        top = probability.argmax(1)
-        at = np.arange(len(top))
-        confidence, right = probability[at, top], (truth[at, top] > 0).astype(np.float64)
-    else:
-        known = truth >= 0
-        confidence, right = probability[known], (truth[known] > 0).astype(np.float64)
+    return _gap(*judged(spec.kind, truth, probability))
+
+
+def calibration_floor(spec: TaskSpec, truth: NDArray[np.float32], probability: F64, draws: int = 50) -> float:
+    """The mean calibration error that a head without any would show on so many rows, by luck alone: rightness is drawn
+    from the probabilities themselves (consistency resampling, Broecker & Smith 2007)."""
+    confidence, _ = judged(spec.kind, truth, probability)
+    random = np.random.default_rng(0)
+    drawn = [(random.random(len(confidence)) < confidence).astype(np.float64) for _ in range(draws)]
+    return float(np.mean([_gap(confidence, right) for right in drawn]))
+
+
+def _gap(confidence: F64, right: F64) -> float:
     bins = np.minimum((confidence * _ECE_BINS).astype(np.int64), _ECE_BINS - 1)
     gaps = np.abs(np.bincount(bins, confidence - right, _ECE_BINS))
     return float(gaps.sum() / len(confidence))

@@ -25,7 +25,8 @@ from engines.features import featurize
 from engines.hashed import HashedEngine
 from engines.training.card import write_card
 from engines.training.data import Rows, TaskData, load_all
-from engines.training.measure import measure
+from engines.training.measure import logits_of, measure
+from engines.training.reliability import reliability_svg
 from engines.training.sources import sources
 from engines.training.text import Examples, HeadLoss, Recipe, integers, train
 
@@ -75,9 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     digest = hashlib.sha256(packed).hexdigest()
     bare = tuple(HeadSpec(d.spec.task, d.spec.kind, d.spec.labels) for d in data)
     engine = HashedEngine(EngineSpec(options.name, digest[:8], "numpy", bare), weights)
-    heads, evaluations, metrics = measure(TextModel(partial(featurize, bits=recipe.bits), engine), data)
-    manifest = describe(options.name, digest, recipe, data, heads, metrics)
-    folder = write_model(manifest, packed, write_card(manifest, evaluations, f"Recipe: `{recipe}`."), Path(options.zoo))
+    found = measure(logits_of(TextModel(partial(featurize, bits=recipe.bits), engine)), data)
+    metrics = found.metrics
+    manifest = describe(options.name, digest, recipe, data, found.heads, metrics)
+    card = write_card(manifest, found.evaluations, f"Recipe: `{recipe}`.")
+    folder = write_model(manifest, packed, card, Path(options.zoo))
+    (folder / "reliability.svg").write_text(reliability_svg(found.panels), encoding="utf-8")
     for m in metrics:
         print(f"{m.task}: {m.metric} {m.value:.3f} [{m.lo:.3f}, {m.hi:.3f}] on {m.rows} rows; published: {m.published}")
     print(f"wrote {folder} ({len(packed) / 1e6:.1f} MB)")

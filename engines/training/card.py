@@ -40,12 +40,22 @@ def write_card(manifest: Manifest, evaluations: Sequence[Evaluation], recipe: st
         "Of the shipped file, on the public half of each test split, 95 % bootstrap interval over rows."
         " Published figures are on other rows (the whole test split, or cross-validation): beside, not against.",
         "",
-        "| task | metric | value | 95 % interval | rows | dev ECE before, after temperature | published |",
+        "| task | metric | value | 95 % interval | rows | dev ECE before, after; by luck alone | published |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
         f"| {m.task} | {m.metric} | {m.value:.3f} | {m.lo:.3f} - {m.hi:.3f} | {m.rows} | {_errors(m)} | {m.published} |"
         for m in manifest.metrics
+    ]
+    lines += [
+        "",
+        "Calibration is fitted on dev: a temperature a head, and a bias a label where labels exclude each other. *By"
+        " luck alone*: what a head without any error would show on so few dev rows. On the public test half, before"
+        " (dashes) and after:",
+        "",
+        "![Reliability curves of every head](reliability.svg)",
+        "",
+        "Other languages and other kinds of text: [docs/models.md](../../../docs/models.md).",
     ]
     for evaluation in evaluations:
         if evaluation.ece is None:
@@ -60,4 +70,6 @@ def write_card(manifest: Manifest, evaluations: Sequence[Evaluation], recipe: st
 
 def _errors(m: MetricRow) -> str:
     """Calibration errors, before and after; a regression has none."""
-    return "-" if m.ece_before is None or m.ece_after is None else f"{m.ece_before:.3f}, {m.ece_after:.3f}"
+    if m.ece_before is None or m.ece_after is None:
+        return "-"
+    return f"{m.ece_before:.3f}, {m.ece_after:.3f}; {'-' if m.ece_floor is None else f'{m.ece_floor:.3f}'}"

@@ -21,7 +21,8 @@ from engines.training.card import write_card
 from engines.training.data import TaskData
 from engines.training.encoder import EPSILON
 from engines.training.graph import F32, build
-from engines.training.measure import bare_head, measure
+from engines.training.measure import Logits, bare_head, measure
+from engines.training.reliability import reliability_svg
 from engines.training.sources import sources
 from engines.wordpieces import WordPieces
 
@@ -84,18 +85,18 @@ def finish(trained: Trained, data: Sequence[TaskData], name: str, work: Path, zo
             f"int8 and float32 agree on {agreement:.1%} of the dev rows, expected {AGREEMENT_MIN:.0%} or more; train"
             f" longer, or keep the last feed-forward layer in float"
         )
-    heads, evaluations, metrics = measure(_watched(model, data), data)
     digest = hashlib.sha256(packed).hexdigest()
+    found = measure(_scored(model, data, work / f"logits-{digest[:8]}.npz"), data)
     manifest = Manifest(
         name=name,
         version=digest[:8],
         backend="onnx-cpu",
         file="model.onnx",
         sha256=digest,
-        heads=heads,
+        heads=found.heads,
         settings={"max_tokens": trained.max_tokens},
         data=(*sources(data), BASE_SOURCE),
-        metrics=metrics,
+        metrics=found.metrics,
         intended_use=INTENDED,
         limits=LIMITS,
         research_only=False,
@@ -103,8 +104,10 @@ def finish(trained: Trained, data: Sequence[TaskData], name: str, work: Path, zo
         seed=trained.seed,
     )
     notes = f"{trained.notes} int8 and float32 give the same label on {agreement:.1%} of sampled dev rows."
-    _say(evaluations)
-    return write_model(manifest, packed, write_card(manifest, evaluations, notes), zoo)
+    _say(found.evaluations)
+    folder = write_model(manifest, packed, write_card(manifest, found.evaluations, notes), zoo)
+    (folder / "reliability.svg").write_text(reliability_svg(found.panels), encoding="utf-8")
+    return folder
 
 
 def in_units(weights: Mapping[str, F32], data: Sequence[TaskData]) -> dict[str, F32]:
@@ -179,10 +182,26 @@ class _Counted:
         self._engine.close()
 
 
-def _watched(model: TextModel, data: Sequence[TaskData]) -> TextModel:
-    assert isinstance(model.engine, OnnxEngine)
-    rows = sum(len(d.dev.texts) + len(d.test.texts) for d in data)
-    return TextModel(model.featurize, _Counted(model.engine, rows))
+def _scored(model: TextModel, data: Sequence[TaskData], path: Path) -> Logits:
+    """Logits of the dev and test rows, kept in `path`: scoring them takes minutes, and is not done twice."""
+    if not path.exists():
+        assert isinstance(model.engine, OnnxEngine)
+        rows = sum(len(d.dev.texts) + len(d.test.texts) for d in data)
+        watched = TextModel(model.featurize, _Counted(model.engine, rows))
+        fresh = {
+            f"{d.spec.task}/{part}": watched.logits(texts).logits[d.spec.task]
+            for d in data
+            for part, texts in (("dev", d.dev.texts), ("test", d.test.texts))
+        }
+        np.savez(path, **fresh)  # type: ignore[arg-type]
+    with np.load(path, allow_pickle=False) as kept:
+        found = {key: kept[key] for key in kept.files}
+    places = {
+        (id(texts), d.spec.task): f"{d.spec.task}/{part}"
+        for d in data
+        for part, texts in (("dev", d.dev.texts), ("test", d.test.texts))
+    }
+    return lambda texts, task: found[places[id(texts), task]]
 
 
 def _say(evaluations: Sequence[Evaluation]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 
 from engines.artefacts import MetricRow
 from engines.base import F64, HeadSpec, TextModel
-from engines.evaluate import Evaluation, evaluate, evaluate_values
+from engines.evaluate import Evaluation, calibration_floor, evaluate, evaluate_values
 from engines.probability import decided, millionths, probabilities
 from engines.tasks import TaskSpec
 from engines.training.calibration import fit_head
 from engines.training.data import TaskData
+from engines.training.reliability import Panel, points
 
 
 def bare_head(spec: TaskSpec) -> HeadSpec:
@@ -22,28 +24,52 @@ def bare_head(spec: TaskSpec) -> HeadSpec:
     return HeadSpec(spec.task, spec.kind, spec.labels, lo=spec.lo, hi=spec.hi)
 
 
-def measure(
-    model: TextModel, data: Sequence[TaskData]
-) -> tuple[tuple[HeadSpec, ...], list[Evaluation], tuple[MetricRow, ...]]:
-    """(calibrated heads, what was measured of each, the same as rows of the manifest)."""
+Logits = Callable[[Sequence[str], str], F64]
+"""Texts and a task -> the head's logits [rows, labels]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """Calibrated heads, what was measured of each, the same as rows of the manifest, and the reliability curves."""
+
+    heads: tuple[HeadSpec, ...]
+    evaluations: list[Evaluation]
+    metrics: tuple[MetricRow, ...]
+    panels: list[Panel]
+
+
+def logits_of(model: TextModel) -> Logits:
+    """A model as `measure` asks it."""
+    return lambda texts, task: model.logits(texts).logits[task]
+
+
+def measure(logits: Logits, data: Sequence[TaskData]) -> Measurements:
+    """Calibrate on dev, measure on the public test halves."""
     heads: list[HeadSpec] = []
     evaluations: list[Evaluation] = []
     metrics: list[MetricRow] = []
+    panels: list[Panel] = []
     for d in data:
-        dev: F64 = model.logits(d.dev.texts).logits[d.spec.task]
-        test: F64 = model.logits(d.test.texts).logits[d.spec.task]
-        head, before, after = calibrated(d.spec, dev, d.dev.truth)
-        evaluation = measured(head, d.spec, test, d.test.truth)
+        spec = d.spec
+        dev, test = logits(d.dev.texts, spec.task), logits(d.test.texts, spec.task)
+        head, before, after = calibrated(spec, dev, d.dev.truth)
+        evaluation = measured(head, spec, test, d.test.truth)
+        floor = None
+        if spec.kind != "regression":
+            floor = calibration_floor(spec, d.dev.truth, probabilities(head, dev))
+            raw = probabilities(bare_head(spec), test)
+            curves = [points(spec.kind, d.test.truth, p) for p in (raw, probabilities(head, test))]
+            panels.append(Panel(spec.task, *curves))
         heads.append(head)
         evaluations.append(evaluation)
-        where = f"{d.spec.data_set}/test_public"
+        where = f"{spec.data_set}/test_public"
         metrics += [
             MetricRow(
-                d.spec.task, m.metric, m.value, m.lo, m.hi, evaluation.rows, where, d.spec.published, before, after
+                spec.task, m.metric, m.value, m.lo, m.hi, evaluation.rows, where, spec.published, before, after, floor
             )
             for m in evaluation.metrics
         ]
-    return tuple(heads), evaluations, tuple(metrics)
+    return Measurements(tuple(heads), evaluations, tuple(metrics), panels)
 
 
 def calibrated(spec: TaskSpec, logits: F64, truth: NDArray[np.float32]) -> tuple[HeadSpec, float | None, float | None]:

@@ -9,6 +9,7 @@ command goes on from the last checkpoint (at most three minutes old) of its stag
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import os
 import sys
@@ -65,6 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         notes.append(said)
         metadata = {"vocabulary": "\n".join(vocabulary())}
         begin.write_bytes(build(in_units(weights, data), MINILM.heads, EPSILON, metadata, int8=True))
+    else:
+        notes.append(
+            f"Stage first: the model file {hashlib.sha256(begin.read_bytes()).hexdigest()[:8]}, as shipped before."
+        )
     plan = SECOND.plan(options.seed, options.second_samples, options.second_minutes)
     weights, said = run_stage(SECOND, plan, started(begin, data), data, work, options.device)
     notes.append(said)

@@ -18,7 +18,7 @@ from engines.base import AnyArray, HeadSpec, TensorBatch
 from engines.errors import EngineLost, ManifestInvalid, MissingExtra, ShapeMismatch
 from engines.load import load_text_model
 from engines.onnx import OnnxEngine
-from engines.training.graph import OPSET, WEIGHT_MAX, build, by_row
+from engines.training.graph import OPSET, WEIGHT_MAX, build, by_row, read
 from tests.engines import tiny
 
 MODEL = tiny.model()
@@ -83,6 +83,22 @@ def test_by_row_rounds_within_half_a_step() -> None:
     weight = tiny.weights()["blocks.0.up.weight"]
     integers, step = by_row(weight, WEIGHT_MAX)
     assert np.abs(integers * step[:, None] - weight).max() <= step.max() / 2 + 1e-7
+
+
+def test_a_model_file_gives_its_weights_back() -> None:
+    """What a second stage of training starts from: exact from float32, within half a step from int8."""
+    weights = tiny.weights()
+    for int8 in (False, True):
+        found = read(tiny.packed(int8), tiny.ATTENTION)
+        assert found.keys() == weights.keys()
+        for name, value in found.items():
+            step = np.abs(weights[name]).max() / WEIGHT_MAX if int8 and value.ndim == 2 else 0.0
+            assert np.abs(value - weights[name]).max() <= step / 2 * 1.0001 + 1e-6, name
+    again = build(read(tiny.packed(), tiny.ATTENTION), tiny.ATTENTION, tiny.EPSILON, {}, int8=True)
+    first = build(tiny.weights(), tiny.ATTENTION, tiny.EPSILON, {}, int8=True)
+    pairs = zip(*(onnx.load_from_string(m).graph.initializer for m in (again, first)), strict=True)
+    for one, other in pairs:
+        np.testing.assert_allclose(numpy_helper.to_array(one), numpy_helper.to_array(other), atol=1e-6)
 
 
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=20), st.integers(1, 20), st.randoms())

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from stream.audit import entries, verify
+from stream.capture_desk import captured_weights
 from stream.config import load_config
 from stream.permits import declaration, judge, license_weights
 from stream.topology import weights_of
@@ -50,7 +51,7 @@ def run_check(args: argparse.Namespace) -> int:
             print(f"  duty: {duty}")
     if not verdict.allowed:
         return 78
-    for manifest in weights_of(config):
+    for manifest in [*weights_of(config), *captured_weights(config)]:
         license_weights(manifest, config)
     return 0
 

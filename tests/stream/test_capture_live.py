@@ -123,6 +123,20 @@ def test_without_faces_declared_there_is_no_desk_and_with_them_the_model_must_be
         capture_desk(faces)
 
 
+@pytest.mark.parametrize(("research", "code"), [("true", 0), ("false", 78)])
+def test_policy_check_asks_the_licences_of_what_looks_and_listens(
+    research: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(
+        'domain = "classroom"\n[windows]\nsizes = ["1m"]\n[policy]\njurisdiction = "US"\nsetting = "education"\n'
+        'modalities = ["text", "participation", "face", "voice"]\npurpose = "teaching"\nunit = "group"\n'
+        f'research = {research}\naudit = "a.jsonl"\n'
+    )
+    assert main(["policy", "check", "-c", str(file)]) == code
+    assert ("research only" in capsys.readouterr().err) == (code == 78)
+
+
 def test_a_camera_in_a_european_classroom_does_not_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "c.toml"
     file.write_text(

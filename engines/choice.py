@@ -93,7 +93,7 @@ def choose(tasks: Sequence[str], zoo: Path, among: Sequence[str] = ()) -> Choice
 
 def _refusals(there: Sequence[str], lacking: Sequence[str]) -> str:
     """Why better engines are not taken."""
-    refused = ["tensorrt refused: no text model of that kind in the zoo"]
+    refused = []
     if BETTER not in there:
         refused.append(f"{BETTER} refused: it is not in the zoo")
     elif lacking:

@@ -1,11 +1,17 @@
-"""A model on disk: `<zoo>/<name>/manifest.json` beside its weights, checked by sha256 before they are parsed."""
+"""A model on disk: `<zoo>/<name>/manifest.json` beside its weights, checked by sha256 before they are parsed.
+
+Models come with the package, in `ZOO`, or were imported by the user (`affect models import`), into `imported_zoo()`.
+Whoever asks `ZOO` is told of both; no imported model has the name of a shipped one.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,6 +24,8 @@ from engines.errors import ManifestInvalid, UnknownModel
 ZOO: Final = Path(__file__).parent / "zoo"
 WEIGHTS_MAX_BYTES: Final = 64 << 20
 """Largest weights file that is read, packed or unpacked: a manifest cannot make the process fill its memory."""
+IMPORTED_MAX_BYTES: Final = 1 << 30
+"""The same for a model that the user took in: BERT-large has 1.3 GB in float32 and is too large, BERT-base is not."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -86,8 +94,34 @@ class Manifest(msgspec.Struct, frozen=True):
         return EngineSpec(self.name, self.version, self.backend, self.heads)
 
 
+def models_home(env: Mapping[str, str] | None = None) -> Path:
+    """Where files of the user's lie: `AFFECT_MODELS`, else the cache folder (see `engines.precisions`)."""
+    known = os.environ if env is None else env
+    if known.get("AFFECT_MODELS"):
+        return Path(known["AFFECT_MODELS"])
+    cache = known.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "affectstream" / "models"
+
+
+def imported_zoo() -> Path:
+    """Where imported models lie."""
+    return models_home() / "imported"
+
+
 def names(zoo: Path = ZOO) -> list[str]:
-    """The models that lie in the zoo, sorted."""
+    """The models that lie in the zoo, sorted; behind those of `ZOO`, the imported ones."""
+    found = _names(zoo)
+    return found + [n for n in _names(imported_zoo()) if n not in found] if zoo == ZOO else found
+
+
+def model_file(name: str, zoo: Path = ZOO, file: str = "") -> Path:
+    """Where a model lies (or a file of it): in the zoo, or with the imported ones."""
+    if zoo == ZOO and name not in _names(zoo) and name in _names(imported_zoo()):
+        zoo = imported_zoo()
+    return zoo / name / file
+
+
+def _names(zoo: Path) -> list[str]:
     return sorted(p.parent.name for p in zoo.glob("*/manifest.json"))
 
 
@@ -100,12 +134,12 @@ def read_manifest(name: str, zoo: Path = ZOO) -> Manifest:
     """
     if not _NAME.fullmatch(name) or name not in names(zoo):
         raise UnknownModel(f"model {name!r} is not in the zoo {zoo}; there is: {', '.join(names(zoo)) or 'nothing'}")
-    path = zoo / name / "manifest.json"
+    path = model_file(name, zoo, "manifest.json")
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ManifestInvalid(
-            f"model {name!r}: {path}: {error}; rebuild it with `python -m engines.training`"
+            f"model {name!r}: {path}: {error}; rebuild it with `python -m engines.training`, or import it anew"
         ) from error
     if manifest.name != name:
         raise ManifestInvalid(f"model {name!r}: {path}: expected name {name!r}, got {manifest.name!r}")
@@ -126,7 +160,8 @@ def read_packed(manifest: Manifest, zoo: Path = ZOO) -> bytes:
     Raises:
         ManifestInvalid: missing, too large, or another digest than recorded.
     """
-    folder = (zoo / manifest.name).resolve()
+    folder = model_file(manifest.name, zoo).resolve()
+    most = IMPORTED_MAX_BYTES if folder.parent == imported_zoo().resolve() else WEIGHTS_MAX_BYTES
     path = (folder / manifest.file).resolve()
     if path.parent != folder:
         raise ManifestInvalid(
@@ -134,13 +169,13 @@ def read_packed(manifest: Manifest, zoo: Path = ZOO) -> bytes:
         )
     try:
         size = path.stat().st_size
-        packed = path.read_bytes() if size <= WEIGHTS_MAX_BYTES else b""
+        packed = path.read_bytes() if size <= most else b""
     except OSError as error:
         raise ManifestInvalid(
             f"model {manifest.name!r}: cannot read {path}: {error.strerror}; restore it from git"
         ) from error
-    if size > WEIGHTS_MAX_BYTES:
-        raise ManifestInvalid(f"model {manifest.name!r}: {path} has {size} bytes, at most {WEIGHTS_MAX_BYTES} are read")
+    if size > most:
+        raise ManifestInvalid(f"model {manifest.name!r}: {path} has {size} bytes, at most {most} are read")
     digest = hashlib.sha256(packed).hexdigest()
     if digest != manifest.sha256:
         raise ManifestInvalid(

@@ -69,8 +69,10 @@ def choose(tasks: Sequence[str], zoo: Path, among: Sequence[str] = ()) -> Choice
     lacking = [package for package in NEEDS if importlib.util.find_spec(package) is None]
     there = [name for name in (BETTER, FAST) if name in names(zoo)]
     usable = [name for name in there if name != BETTER or not lacking]
+    own: list[str] = []
     if among:  # in the same order, whatever order they were named in
-        usable = [name for name in there if name in among] + [name for name in among if name not in there]
+        own = [name for name in sorted(among) if name not in there]  # whoever names theirs beside ours wants theirs
+        usable = own + [name for name in there if name in among]
     if not usable:
         raise UnknownModel(
             f"engine 'auto': neither {BETTER} nor {FAST} can run from the zoo {zoo}; there is:"
@@ -80,7 +82,7 @@ def choose(tasks: Sequence[str], zoo: Path, among: Sequence[str] = ()) -> Choice
     wanted = list(tasks) or list(dict.fromkeys(task for found in heads.values() for task in found))
     models: dict[str, list[str]] = {}
     for task in wanted:
-        ranked = [FAST, *usable] if task in FAST_IS_BETTER else usable
+        ranked = [*own, FAST, *usable] if task in FAST_IS_BETTER else usable
         name = next((name for name in ranked if task in heads.get(name, ())), None)
         if name is None:  # not here: a model that cannot run says what it lacks when it is loaded
             name = next((n for n in names(zoo) if task in (h.task for h in read_manifest(n, zoo).heads)), usable[0])

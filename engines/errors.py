@@ -4,6 +4,7 @@
       EngineError
         UnknownModel               no model of that name in the zoo
         ManifestInvalid            manifest missing, malformed or not matching its file (sha256)
+        ImportRefused              a model given by the user is unsupported, damaged or hostile
         ShapeMismatch              a tensor does not fit the engine's spec
         PrecisionRefused           a derived file that the gate refused, or never saw
         BackendRefused             a backend cannot run the model on this machine
@@ -42,6 +43,10 @@ class UnknownModel(EngineError):
 
 class ManifestInvalid(EngineError):
     """A manifest is missing, malformed, or its file does not match the recorded sha256."""
+
+
+class ImportRefused(EngineError):
+    """Files given to `affect models import` that cannot or must not be taken in; the message says what would do."""
 
 
 class PrecisionRefused(EngineError):

@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 import msgspec
 
-from engines.artefacts import Manifest
+from engines.artefacts import Manifest, models_home
 from engines.errors import ManifestInvalid, PrecisionRefused, UnknownModel
 
 Precision = Literal["fp32", "fp16", "cpu-int8", "qdq-int8"]
@@ -104,15 +103,6 @@ class Record(msgspec.Struct, frozen=True):
 
     def find(self, precision: str) -> Derived | None:
         return next((f for f in self.files if f.precision == precision), None)
-
-
-def models_home(env: Mapping[str, str] | None = None) -> Path:
-    """Where derived files lie."""
-    known = os.environ if env is None else env
-    if known.get("AFFECT_MODELS"):
-        return Path(known["AFFECT_MODELS"])
-    cache = known.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache) / "affectstream" / "models"
 
 
 def folder(manifest: Manifest, home: Path | None = None) -> Path:

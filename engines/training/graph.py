@@ -84,7 +84,8 @@ def build(weights: Mapping[str, F32], heads: int, epsilon: float, metadata: Mapp
     row's digits depend on its neighbours.
 
     Args:
-        weights: the state of `engines.training.encoder.Encoder`, by its names.
+        weights: the state of `engines.training.encoder.Encoder`, by its names. With `pooler.weight` and `.bias` too,
+            the head reads the first token, through that layer and tanh, instead of the mean: BERT's own way.
         heads: attention heads.
         metadata: key -> text, kept inside the file.
     """
@@ -96,11 +97,8 @@ def build(weights: Mapping[str, F32], heads: int, epsilon: float, metadata: Mapp
     bias = g.op("Unsqueeze", [hidden, g.shape("middle_axes", 1, 2)])
     for k in range(blocks):
         x = _block(g, x, bias, f"blocks.{k}", weights, heads, epsilon)
-    wide = g.op("Unsqueeze", ["mask", g.shape("last_axis", 2)])
-    total = g.op("ReduceSum", [g.op("Mul", [x, wide]), g.shape("row_axis", 1)], keepdims=0)
-    count = g.op("ReduceSum", ["mask", g.shape("row_axis", 1)], keepdims=1)
-    mean = g.op("Div", [total, count])
-    product = g._float(mean, "head", weights["head.weight"])
+    row = _first(g, x, weights) if "pooler.weight" in weights else _mean(g, x)
+    product = g._float(row, "head", weights["head.weight"])
     g.nodes.append(
         helper.make_node("Add", [product, g.constant("head.bias", weights["head.bias"])], ["logits"], name="logits")
     )
@@ -161,6 +159,22 @@ def _embedded(g: _Graph, weights: Mapping[str, F32]) -> str:
     first, axis = g.shape("first", 0), g.shape("first_axis", 0)
     positions = g.op("Slice", [g.constant("positions.weight", weights["positions.weight"]), first, length, axis])
     return g.op("Add", [pieces, positions])
+
+
+def _mean(g: _Graph, x: str) -> str:
+    """Mean over the pieces of a row."""
+    wide = g.op("Unsqueeze", ["mask", g.shape("last_axis", 2)])
+    total = g.op("ReduceSum", [g.op("Mul", [x, wide]), g.shape("row_axis", 1)], keepdims=0)
+    count = g.op("ReduceSum", ["mask", g.shape("row_axis", 1)], keepdims=1)
+    return g.op("Div", [total, count])
+
+
+def _first(g: _Graph, x: str, weights: Mapping[str, F32]) -> str:
+    """BERT's pooler: a layer and tanh over the first token."""
+    one = g.op("Gather", [x, g.shape("first_token", 0)], axis=1)
+    first = g.op("Squeeze", [one, g.shape("row_axis", 1)])
+    product = g._float(first, "pooler", weights["pooler.weight"])
+    return g.op("Tanh", [g.op("Add", [product, g.constant("pooler.bias", weights["pooler.bias"])])])
 
 
 def _block(g: _Graph, x: str, bias: str, name: str, weights: Mapping[str, F32], heads: int, epsilon: float) -> str:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from tqdm import tqdm
 
-from engines.artefacts import Manifest, read_manifest
+from engines.artefacts import Manifest, models_home, read_manifest
 from engines.choice import ALIASES, BETTER
 from engines.errors import MissingExtra, UnknownModel
-from engines.precisions import PRECISIONS, Precision, Verdict, models_home
+from engines.precisions import PRECISIONS, Precision, Verdict
 from stream.errors import UsageError
 
 if TYPE_CHECKING:

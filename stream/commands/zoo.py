@@ -14,10 +14,10 @@ from engines.artefacts import Manifest, read_manifest, read_packed
 from engines.choice import ALIASES
 from engines.load import list_models
 from engines.precisions import Derived, read_record
-from stream.commands import models_build
+from stream.commands import models_build, models_import
 from stream.errors import UsageError
 
-MEMBERS: tuple[ModuleType, ...] = (models_build,)
+MEMBERS: tuple[ModuleType, ...] = (models_build, models_import)
 PRECISION = {"numpy": "int8 table, int16 layers", "onnx-cpu": "int8 products, float32 between"}
 
 

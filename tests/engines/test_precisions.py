@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engines.artefacts import models_home
 from engines.errors import ManifestInvalid, PrecisionRefused, UnknownModel
 from engines.load import load_text_model
-from engines.precisions import PRECISIONS, folder, keep, models_home, open_derived, read_record
+from engines.precisions import PRECISIONS, folder, keep, open_derived, read_record
 from tests.engines import precise
 
 

@@ -166,7 +166,7 @@ def test_caps_are_counted() -> None:
 
 def test_unknown_domain_is_refused() -> None:
     with pytest.raises(ConfigInvalid, match="classroom"):
-        Linker("classroom")
+        Linker("weather")
 
 
 def test_given_tickers_are_cheap() -> None:
@@ -213,3 +213,8 @@ def test_communities_stand_behind_the_posts_own_entities() -> None:
     assert Linker("social", communities=True).run(batch_of(*posts)).link_names == plain
     long = batch_of(["x"], sources=["s" * 1_000_000])
     assert Linker("social", communities=True).run(long).link_names == ["all:*", "source:" + "s" * 64]
+
+
+def test_a_room_is_the_given_one_and_nothing_is_looked_for_in_words() -> None:
+    assert Linker("classroom").entities("lost #maths $AAPL", None, None, "7B") == ["room:7B", "all:*"]
+    assert Linker("classroom").entities("lost #maths", ("AAPL",), "Houston", None) == ["all:*"]

@@ -227,6 +227,8 @@ def test_leaders_killed_in_a_cluster_of_three_change_no_number(new_cluster: Any,
 class Slow:
     """A model that takes `seconds` a batch, in whatever thread it is called."""
 
+    elsewhere = False
+
     def __init__(self, score: Score, seconds: float) -> None:
         self._model, self._seconds = score._model, seconds
         self.calls = 0

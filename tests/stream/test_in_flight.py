@@ -73,6 +73,8 @@ def test_partitions_share_the_half_that_may_be_asked_for(largest: int, count: in
 class Slow:
     """A model that takes its time, in whatever thread it is called."""
 
+    elsewhere = False
+
     def __init__(self, score: Score, seconds: float) -> None:
         self._model = score._model
         self._seconds = seconds

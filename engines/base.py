@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import msgspec
@@ -82,10 +82,14 @@ class TensorBatch:
 
 @dataclass(frozen=True, slots=True)
 class ScoreBatch:
-    """`logits[task]`: float64 `[rows, len(labels)]`, row i belongs to row i of the input. `run_s`: backend seconds."""
+    """`logits[task]`: float64 `[rows, len(labels)]`, row i belongs to row i of the input. `run_s`: backend seconds.
+
+    `abstained`: rows without a score, and why; their logits are 0 and mean nothing (engine `endpoint` alone).
+    """
 
     logits: Mapping[str, F64]
     run_s: float
+    abstained: Mapping[int, str] = field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -170,4 +174,6 @@ class TextModel:
             t: np.concatenate([p.logits[t] for p in parts]) if parts else np.zeros((0, len(self.spec.heads[k].labels)))
             for k, t in enumerate(tasks)
         }
-        return ScoreBatch(joined, sum(p.run_s for p in parts))
+        # Every part but the last is `step` long.
+        abstained = {k * step + row: why for k, part in enumerate(parts) for row, why in part.abstained.items()}
+        return ScoreBatch(joined, sum(p.run_s for p in parts), abstained)

@@ -10,6 +10,7 @@
         BackendRefused             a backend cannot run the model on this machine
         EngineLost                 the backend is gone; retriable after a new load
           EngineAway               an engine server does not answer; retriable as it is
+        EndpointRefused            a chat endpoint takes no request of ours: key, model or address
         ResearchOnly               the weights may be used for research alone, and the caller does not say that it is
         MissingExtra               an optional dependency is not installed; names the extra
       operators.errors.OperatorError ...
@@ -72,6 +73,12 @@ class EngineLost(EngineError):
 class EngineAway(EngineLost):
     """An engine server cannot be reached, is hung, or answers nothing that can be used. The same call may be made again
     at any time: it connects anew by itself, and scores are the same whoever asks twice."""
+
+
+class EndpointRefused(EngineError):
+    """A chat endpoint that takes no request as it is asked: wrong key, model or address. No retry cures it."""
+
+    exit_code = 2
 
 
 class ResearchOnly(EngineError):

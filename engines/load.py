@@ -16,12 +16,14 @@ from engines import fake, features, stub
 from engines.artefacts import ZOO, Manifest, names, read_manifest, read_packed, read_weights
 from engines.base import Recipe, TensorBatch, TextModel
 from engines.choice import ALIASES, BETTER, resolve
+from engines.endpoint_prompt import EndpointOptions
 from engines.errors import EngineError, ManifestInvalid, UnknownModel
 from engines.hashed import HashedEngine
 from engines.joined import join, side_by_side
 from engines.ladder import BACKENDS, Ladder, Rung
 from engines.onnx import OnnxEngine
 from engines.precisions import open_derived
+from engines.tasks import task_spec
 from engines.wordpieces import WordPieces
 
 ENCODER_BATCH: Final = 256
@@ -139,6 +141,21 @@ def load_remote(address: str, keys: Path | None = None, deadline_s: float = 30.0
 
     engine = RemoteEngine(address, featurizer, keys, deadline_s)
     return TextModel(engine.featurize, engine, f"served at {address}", elsewhere=True)
+
+
+def load_endpoint(
+    address: str, options: EndpointOptions, tasks: Sequence[str], key: str = "", deadline_s: float = 30.0
+) -> TextModel:
+    """The model behind a chat endpoint, asked for these tasks. Its probabilities are those it states: not calibrated.
+
+    Raises:
+        UnknownModel, ManifestInvalid, MissingExtra: no such task; address, model or key cannot be used; no httpx.
+    """
+    # httpx comes with an extra, and its import takes a quarter of a second.
+    from engines.endpoint import EndpointEngine, featurize
+
+    engine = EndpointEngine(address, options, [task_spec(task) for task in tasks], key, deadline_s)
+    return TextModel(featurize, engine, "probabilities as the endpoint states them, not calibrated", elsewhere=True)
 
 
 def featurizer(recipe: Recipe) -> Callable[[Sequence[str]], TensorBatch]:

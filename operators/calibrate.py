@@ -26,7 +26,8 @@ class Calibrate:
         """Probabilities of each wanted task, int32 [rows, labels] in 0..MICRO, rounded half to even.
 
         `softmax(logits / temperature)` for a `single` head, `sigmoid(logits / temperature)` for a `multi` one; logits
-        that are probabilities already are only rounded. Rows of a `single` head sum to MICRO up to rounding.
+        that are probabilities already are only rounded. Rows of a `single` head sum to MICRO up to rounding. Rows the
+        engine abstained from are -1 throughout: no probability at all.
 
         Args:
             tasks: heads wanted; None = all of `spec`.
@@ -36,7 +37,10 @@ class Calibrate:
             ShapeMismatch: the logits do not fit the head, or the head is a regression.
         """
         wanted = [h.task for h in spec.heads] if tasks is None else list(tasks)
-        return {task: millionths(self._head(spec, task), scores.logits[task]) for task in wanted}
+        micro = {task: millionths(self._head(spec, task), scores.logits[task]) for task in wanted}
+        for table in micro.values() if scores.abstained else ():
+            table[list(scores.abstained)] = -1
+        return micro
 
     def decide(self, head: HeadSpec, micro: I32) -> list[list[str]]:
         """The labels of each row, in the head's order: the most probable one (`single`), or all at their threshold."""

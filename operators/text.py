@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from engines.base import TextModel
 from operators.base import Emit
 from operators.calibrate import Calibrate
 from operators.errors import ConfigInvalid
-from operators.records import I32, PostBatch
+from operators.records import I32, MICRO, PostBatch
 
 INLINE_S = 0.001
 """Work of so many seconds is done on the spot: handing it to a thread costs about as much."""
@@ -26,6 +26,9 @@ class Score:
     A text seen before (a repost) takes the score it had: scores depend on the text alone, so this changes no value.
     Inference runs in a worker thread, but for what takes less than a blink: the event loop goes on moving bytes, and
     heartbeats go out, however slow the model is. An engine of another process is always waited for in a thread.
+
+    A post the engine abstained from weighs nothing (`PostBatch.inverse` 0, as one that was shed) and is counted in
+    `abstained` by reason; it is not remembered.
 
     Raises nothing of its own; an engine's errors pass through, and then nothing has changed: `process` may be called
     again with the same batch.
@@ -55,6 +58,7 @@ class Score:
         self.scored = 0
         self.reused = 0
         self.run_s = 0.0
+        self.abstained: Counter[str] = Counter()
 
     async def process(self, batch: PostBatch) -> Emit:
         """Score `batch`, but for posts that were shed; never drops a post."""
@@ -70,6 +74,11 @@ class Score:
             whole = np.zeros((len(batch), table.shape[1]), np.int32)
             whole[chosen] = table
             table = whole
+        if table.min(initial=0) < 0:
+            absent = table[:, 0] < 0
+            table = np.where(absent[:, None], np.int32(0), table)
+            weights = batch.inverse if len(batch.inverse) else np.full(len(batch), MICRO, np.int64)
+            batch = replace(batch, inverse=np.where(absent, np.int64(0), weights))
         cuts = np.cumsum(self._widths)[:-1]
         scores = dict(zip(self._tasks, np.split(table, cuts, axis=1), strict=True))
         return Emit(replace(batch, scores=scores, models=tuple(sorted(models))))
@@ -86,7 +95,7 @@ class Score:
                 self._cache.clear()
                 self._cached_by = model
             known.update(zip(fresh, rows, strict=True))
-            self._cache.update(zip(fresh, rows, strict=True))
+            self._cache.update((text, row) for text, row in zip(fresh, rows, strict=True) if row[0] >= 0)
             while len(self._cache) > self._cap:
                 self._cache.popitem(last=False)
         self.reused += len(texts) - len(fresh)
@@ -115,5 +124,6 @@ class Score:
         self._text_s = raw.run_s / len(texts)
         self.scored += len(texts)
         self.run_s += raw.run_s
+        self.abstained.update(raw.abstained.values())
         micro = self._calibrate.calibrate(self._model.spec, raw, self._tasks)
         return np.concatenate([micro[task] for task in self._tasks], axis=1), self._model.spec.model_id

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from engines.choice import LIVE
+from engines.endpoint_prompt import EndpointOptions
 from operators.classroom import FLOOR, SEATS, SHORTEST_MS
 from operators.clock import Lateness
 from operators.errors import ConfigInvalid
@@ -55,11 +56,12 @@ class InputConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class EngineConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """name: `hashed` (keeps up with a stream on one core), `auto` (every head from the model that is best at it; a
     hundred times slower), a model of `affect models list` (or NAME:PRECISION), `remote` (what the engine server at
-    `address` has), or `stub` (crc32 of the text: the stream alone is measured).
+    `address` has), `endpoint` (a model behind the chat endpoint at `address`, see `EndpointOptions`), or `stub` (crc32
+    of the text: the stream alone is measured).
 
     threads: posts that an encoder (`text-affect`) works on at the same time, 0 = one a core; changes no digit.
-    address: of the engine server. keys: folder of the keys it asks for, "" = none. deadline: longest wait for an answer
-    while it shows signs of life.
+    address: of the engine server or endpoint. keys: folder of the keys a server asks for, "" = none. deadline: longest
+    wait for an answer (of a server, while it shows signs of life).
     """
 
     name: str = LIVE
@@ -198,6 +200,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     log: LogConfig = LogConfig()
     input: InputConfig = InputConfig()
     engine: EngineConfig = EngineConfig()
+    endpoint: EndpointOptions = EndpointOptions()
     windows: WindowConfig = WindowConfig()
     time: TimeConfig = TimeConfig()
     run: RunConfig = RunConfig()
@@ -248,6 +251,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise UsageError(f"engine.threads: expected a whole number from 0 to 256, got {self.engine.threads}")
         if self.engine.name == "remote" and not self.engine.address:
             raise UsageError("engine.address: expected that of an engine server, for engine.name is 'remote'; got none")
+        if self.engine.name == "endpoint" and not (self.engine.address and self.endpoint.model):
+            raise UsageError("engine.address, endpoint.model: expected both, for engine.name is 'endpoint'")
         if not 0 <= self.alerts.posts <= 50:
             raise UsageError(f"alerts.posts: expected a whole number from 0 to 50, got {self.alerts.posts}")
         if not self.windows.sizes:

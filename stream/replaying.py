@@ -86,6 +86,9 @@ async def replay(
     status = await runner.status()
     if bar and topology.reading.foreign:
         sys.stderr.write(f"{topology.reading.said()}\n")
+    if bar and topology.score.abstained:
+        why = ", ".join(f"{reason} {n}" for reason, n in topology.score.abstained.most_common())
+        sys.stderr.write(f"{topology.score.abstained.total()} answers gave no score ({why}): their posts are null\n")
     if bar and status.rejected:
         sys.stderr.write(f"{status.rejected} posts rejected: {await _reasons(log, topology)}\n")
     return rows, status

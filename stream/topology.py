@@ -9,7 +9,7 @@ from pathlib import Path
 from engines.artefacts import Manifest, names, read_manifest
 from engines.base import EngineSpec, TextModel
 from engines.choice import resolve
-from engines.load import REMOTE, load_remote, load_text_model
+from engines.load import REMOTE, load_endpoint, load_remote, load_text_model
 from engines.tasks import task_spec
 from operators import crisis, market, social
 from operators.arrivals import Arrival
@@ -30,13 +30,17 @@ from operators.shed import Shed
 from operators.text import Score
 from operators.window import parse_span
 from stream.base import TopicSpec
-from stream.config import Config, EngineConfig, RegistryConfig
+from stream.config import Config, RegistryConfig, secret
 from stream.permits import license_weights, permit
 from stream.scoring import Observer, Parts
 from stream.topics import engine_topics
 from stream.windowing import WindowParts
 
 STUB = "stub"
+ABSENT = (
+    "{share:.0%} of the posts are not in the value: abstained, the endpoint gave no usable score (or shed, or in"
+    " languages left out)"
+)
 
 
 HEADS = {
@@ -81,22 +85,27 @@ def weights_of(config: Config, replay: bool = False) -> list[Manifest]:
         UnknownModel, ManifestInvalid: no such model.
     """
     name = config.engine.name
-    if name in (STUB, "remote") or name.startswith(REMOTE):
+    if name in (STUB, "remote", "endpoint") or name.startswith(REMOTE):
         return []
     return [read_manifest(folder) for folder in resolve(name, _asked(config, replay)).models]
 
 
 def _asked(config: Config, replay: bool) -> tuple[str, ...]:
     """The heads asked for. A live model may be shared with a topology of another domain: it answers all."""
-    return HEADS[config.domain] if replay else ()
+    return HEADS[config.domain] if replay or config.engine.name == "endpoint" else ()
 
 
-def load_engine(engine: EngineConfig, tasks: tuple[str, ...] = ()) -> TextModel:
+def load_engine(config: Config, tasks: tuple[str, ...] = ()) -> TextModel:
     """The model that the settings name, for these heads (empty: all).
 
     Raises:
         UnknownModel, ManifestInvalid, MissingExtra: it cannot be loaded. EngineAway: its server does not answer (yet).
+        UsageError: the key of an endpoint is not in the environment.
     """
+    engine = config.engine
+    if engine.name == "endpoint":
+        key = secret(config.endpoint.key_env, "endpoint.key_env") or ""
+        return load_endpoint(engine.address, config.endpoint, tasks, key, parse_span(engine.deadline) / 1000)
     if engine.name == "remote":
         keys = Path(engine.keys) if engine.keys else None
         return load_remote(engine.address, keys, parse_span(engine.deadline) / 1000)
@@ -108,7 +117,7 @@ def _licensed(config: Config, given: TextModel | None, replay: bool) -> TextMode
     known here)."""
     for manifest in weights_of(config, replay):
         license_weights(manifest, config)
-    model = load_engine(config.engine, _asked(config, replay)) if given is None else given
+    model = load_engine(config, _asked(config, replay)) if given is None else given
     served = {name.partition(":")[0] for name in model.spec.name.split("+")} if model.elsewhere else set[str]()
     for name in sorted(served & set(names())):
         license_weights(read_manifest(name), config)
@@ -193,6 +202,13 @@ def build(
     return Topology(config, model, score, shed, reading, parts, windows, topics)
 
 
+def _unread(config: Config) -> str:
+    """Why posts may be missing from a value, for the rows where some are."""
+    if config.engine.name == "endpoint":
+        return ABSENT
+    return NOTE if config.run.languages == "trained" else ""
+
+
 def _windows(config: Config, domain: Domain, model: TextModel, lane: str) -> WindowParts:
     return WindowParts(
         group=f"{config.input.group}-{config.domain}-window",
@@ -204,5 +220,5 @@ def _windows(config: Config, domain: Domain, model: TextModel, lane: str) -> Win
         model=model.spec.model_id,
         ontology=ONTOLOGY_VERSION,
         lane=lane,
-        unread=NOTE if config.run.languages == "trained" else "",
+        unread=_unread(config),
     )

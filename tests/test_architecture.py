@@ -13,8 +13,9 @@ FLOORS = {"engines": set(), "operators": {"engines"}, "stream": {"engines", "ope
 GROUND = {
     "engines": set(
         """
-        artefacts base batching buckets choice desk device driver encoder_weights errors faces features media
-        onnx_session orders plan_cache precisions probability shelf tasks token_rows trial wire wordpieces
+        artefacts base batching buckets choice desk device driver encoder_weights endpoint_cache endpoint_prompt errors
+        faces features media onnx_session orders plan_cache precisions probability shelf tasks token_rows trial wire
+        wordpieces
         """.split()
     ),
     "operators": set(
@@ -68,6 +69,7 @@ DOORS = {
     },
     "prometheus_client": {"stream/metrics.py"},
     "psycopg": {"stream/postgres.py", "stream/postgres_archive.py"},
+    "httpx": {"engines/endpoint.py"},
     "grafana_api": {"stream/grafana.py"},
     "faust": {"stream/agents.py", "stream/signals_app.py"},
     "fastavro": {"operators/codec.py", "operators/schema.py", "operators/evolution.py"},

@@ -15,6 +15,7 @@ from typing import IO, Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from engines.artefacts import ZOO
@@ -256,6 +257,20 @@ def _public_half(spec: TaskSpec) -> Path:
 def _evaluate(model: TextModel, spec: TaskSpec, path: Path) -> tuple[Evaluation, int]:
     """Score the labelled rows of a file. Also the number of rows without a label of this task."""
     head = _head(model, spec.task)
+    texts, truth, skipped = labelled(spec, path)
+    logits = model.logits(texts).logits[spec.task]
+    if spec.kind == "regression":
+        return evaluate_values(spec, truth, logits), skipped
+    chosen = decided(head, millionths(head, logits))
+    return evaluate(spec, truth, chosen, probabilities(head, logits)), skipped
+
+
+def labelled(spec: TaskSpec, path: Path) -> tuple[list[str], NDArray[np.float32], int]:
+    """(texts, truth [rows, labels], rows left out) of the rows of a file that have a label of this task.
+
+    Raises:
+        UsageError: it cannot be read, a row is not as expected, or none has a label.
+    """
     texts, truth, skipped = [], [], 0
     with _lines(path) as lines:
         for number, row in _rows(lines, str(path)):
@@ -271,11 +286,7 @@ def _evaluate(model: TextModel, spec: TaskSpec, path: Path) -> tuple[Evaluation,
         raise UsageError(
             f"{path}: no row has a label of {spec.task!r} in its field {spec.field!r} ({skipped} rows read)"
         )
-    logits = model.logits(texts).logits[spec.task]
-    if spec.kind == "regression":
-        return evaluate_values(spec, np.array(truth, np.float32), logits), skipped
-    chosen = decided(head, millionths(head, logits))
-    return evaluate(spec, np.array(truth, np.float32), chosen, probabilities(head, logits)), skipped
+    return texts, np.array(truth, np.float32), skipped
 
 
 def _print_evaluation(found: Evaluation, where: str, skipped: int) -> None:

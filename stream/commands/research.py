@@ -1,4 +1,4 @@
-"""`affect research ic | contagion`: whether signals have to do with prices, and who moves first."""
+"""`affect research ic | contagion`: whether signals have to do with prices, who moves first; and `prompts`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import msgspec
 
 from operators.records import SignalRow
 from operators.window import parse_span
+from stream.commands import research_prompts
 from stream.errors import UsageError
 from stream.prices import read_prices
 from stream.research import Bar, Coefficient, Lag, by_phase, coefficients, contagion
@@ -30,8 +31,8 @@ CAVEAT = (
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verbs."""
-    research = verbs.add_parser("research", help="signals beside prices: information coefficients, contagion")
-    kinds = research.add_subparsers(dest="what", metavar="ic|contagion", required=True)
+    research = verbs.add_parser("research", help="signals beside prices, prompts beside each other")
+    kinds = research.add_subparsers(dest="what", metavar="ic|contagion|prompts", required=True)
     ic = kinds.add_parser("ic", help="Spearman correlation with same-day and next-day returns, with intervals")
     ic.add_argument("--prices", required=True, metavar="FILE.csv[.gz]", help="columns ticker, date, open, close")
     ic.add_argument(
@@ -44,6 +45,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     spread.add_argument("--entity", required=True, metavar="ticker:NAME")
     spread.add_argument("--lags", type=int, default=12, help="windows before and after (default: 12)")
     spread.set_defaults(run=run_contagion)
+    research_prompts.add(kinds)
     sizes = {
         ic: "window size, or session: rows of `affect signals sessions` (default: 24h; with --calendar 30m)",
         spread: "window size (default: 1h)",

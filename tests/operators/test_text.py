@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,3 +125,31 @@ def test_the_shipped_model_gives_a_text_the_same_score_alone_and_in_company() ->
     for k in (0, 17, 39):
         alone = scored(Score(model, TASKS), [texts[k]])
         assert all(alone[task][0] == together[task][k] for task in TASKS)
+
+
+class Shy(Watched):
+    """Abstains from texts that begin with `?`, as often as they are asked."""
+
+    def infer(self, batch: TensorBatch) -> ScoreBatch:
+        raw = super().infer(batch)
+        shy = {k: "refused" for k, s in enumerate(batch.tensors["thousandths"]) if s == SHY}
+        return ScoreBatch(raw.logits, raw.run_s, shy)
+
+
+SHY = zlib.crc32(b"?") % 1000
+
+
+@pytest.mark.parametrize("cache", [0, 10])
+def test_a_post_the_engine_abstains_from_weighs_nothing_is_counted_and_not_remembered(cache: int) -> None:
+    engine = Shy()
+    operator = Score(TextModel(featurize, engine), TASKS, cache=cache)
+    batch = asyncio.run(operator.process(batch_of(["a", "?", "b", "?"]))).batch
+    assert batch.inverse.tolist() == [1_000_000, 0, 1_000_000, 0]
+    assert len(batch) == 4
+    assert all(not table[[1, 3]].any() and (table >= 0).all() for table in batch.scores.values())
+    assert operator.abstained["refused"] == (1 if cache else 2)
+    shed = replace(batch_of(["?", "a", "c"]), inverse=np.array([5_000_000, 0, 5_000_000]))
+    again = asyncio.run(operator.process(shed)).batch
+    assert again.inverse.tolist() == [0, 0, 5_000_000]
+    assert engine.calls[-1] == 2
+    assert asyncio.run(operator.process(batch_of(["a", "b"]))).batch.inverse.tolist() == []

@@ -45,8 +45,8 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 class EndpointOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """model: as the endpoint calls it. key_env: name of the environment variable that holds the key, "" = no key.
 
-    batch: posts a request. requests, tokens: the most a process may spend (tries that nobody worked on cost nothing); 0 =
-    no cap. per_minute: requests a minute at most. prompt: `plain`, `positive` or `negative` (see `affect research
+    batch: posts a request. requests, tokens: the most a process may spend (tries not worked on cost nothing); 0 = no
+    cap. per_minute: requests a minute at most. prompt: `plain`, `positive` or `negative` (see `affect research
     prompts`). cache: file that keeps the answers, so that a replay gives the same rows; "" = in memory alone.
     """
 

@@ -74,7 +74,7 @@ class RemoteEngine:
         self._zmq = zmq
         self._address = address
         self._make = make
-        self._keys = None if keys is None else _read_keys(keys)
+        self._keys = None if keys is None else read_keys(keys)
         self._deadline_s = deadline_s
         self._lock = threading.Lock()
         self._context = zmq.Context()
@@ -332,8 +332,12 @@ def new_keys(folder: Path, client: str) -> list[Path]:
         os.umask(mask)
 
 
-def _read_keys(folder: Path) -> tuple[bytes, bytes, bytes]:
-    """(server's public, own public, own secret) key of a client's folder."""
+def read_keys(folder: Path, name: str = "engine.keys") -> tuple[bytes, bytes, bytes]:
+    """(server's public, own public, own secret) key of a client's folder, which the setting `name` gave.
+
+    Raises:
+        ManifestInvalid: they are not there.
+    """
     from zmq.auth import load_certificate
 
     with contextlib.suppress(OSError, ValueError):
@@ -342,5 +346,5 @@ def _read_keys(folder: Path) -> tuple[bytes, bytes, bytes]:
         if secret is not None:
             return server, public, secret
     raise ManifestInvalid(
-        f"engine.keys {folder}: expected the files server.key and client.key_secret, as `affect engine keys` makes them"
+        f"{name} {folder}: expected the files server.key and client.key_secret, as `affect engine keys` makes them"
     )

@@ -46,11 +46,12 @@ class Unusable(EngineError):
 
 
 class Heard(NamedTuple):
-    """Something came: frames of a client, or a command."""
+    """Something came: frames of a client, or a command. `user`: the key it came in with, "" = none was asked for."""
 
     what: Literal["client", "command"]
     who: bytes
     frames: Sequence[memoryview]
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,14 @@ class Doors:
         control: the same for commands, "" = none; this machine only.
         keys: folder with `server.key_secret` and `clients/*.key`; None = no keys are asked for.
         max_connections: beyond, nobody is let in until some have gone.
+        largest: bytes of a message; who sends a larger one is cut off.
     """
 
     bind: str
     control: str = ""
     keys: Path | None = None
     max_connections: int = 1_000
+    largest: int = MAX_FRAME
 
 
 def is_here(address: str) -> bool:
@@ -195,7 +198,7 @@ class Front:
 
     def _guard(self, router: zmq.Socket[bytes]) -> None:
         """Bounds on what a stranger can cost, and keys where there are some."""
-        router.set(zmq.MAXMSGSIZE, MAX_FRAME)
+        router.set(zmq.MAXMSGSIZE, self._doors.largest)
         router.set(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         router.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         router.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_MS)
@@ -227,7 +230,9 @@ class Front:
                 self.counts["garbage"] += 1
                 continue
             who = bytes(frames[0].buffer)
-            heard.append(Heard(what, who, [frame.buffer for frame in frames[1:]]))
+            asked = what == "client" and self._doors.keys is not None
+            user = str(frames[-1].get("User-Id")) if asked else ""
+            heard.append(Heard(what, who, [frame.buffer for frame in frames[1:]], user))
         return heard
 
     def _send(
@@ -262,7 +267,8 @@ class Front:
             elif not self.accepting:
                 self.counts["turned_away"] += 1
             code, text = (b"200", b"OK") if known and self.accepting else (b"400", b"not let in")
-            zap.send_multipart([b"1.0", asked[1], code, text, b"", b""])
+            user = z85.encode(asked[6]) if asked[5] == b"CURVE" else b""
+            zap.send_multipart([b"1.0", asked[1], code, text, user, b""])
 
     def _read_keys(self) -> frozenset[bytes]:
         """Public keys that may come in."""

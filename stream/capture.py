@@ -10,7 +10,9 @@ from __future__ import annotations
 import struct
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
+
+import msgspec
 
 from operators.errors import Rejected
 
@@ -25,6 +27,27 @@ MOST_PER_S: Final = {PICTURE: 10.0, SOUND: 20.0}
 LATEST: Final = 64
 """Messages the clock of a sender is judged by."""
 _HEAD: Final = struct.Struct(">BIQ")
+
+
+Short = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an edge box asks for: a seat of a room, or to take its part back. `seat`: what the box calls it."""
+
+    do: Literal["join", "withdraw"]
+    room: Short
+    seat: Short
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What an edge box is told: it has its seat; counts of its pieces; refused and why; its part was taken back; ask
+    for a seat first (`join`); ask again in a moment (`wait`)."""
+
+    type: Literal["seat", "counts", "refused", "withdrawn", "join", "wait"]
+    why: str = ""
+    modalities: tuple[str, ...] = ()
+    counts: dict[str, int] = {}
 
 
 class Piece(NamedTuple):

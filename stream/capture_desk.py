@@ -8,14 +8,17 @@ the next.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
 from engines.artefacts import Manifest
 from engines.load_media import FACE, VOICE, load_face_model, load_voice_model, media_manifest
 from engines.media import FaceModel, VoiceModel
+from operators.base import Clock
 from operators.detectors import Haar
 from operators.errors import Rejected
 from operators.face import FaceReader
@@ -25,7 +28,7 @@ from operators.records import MICRO
 from operators.sounds import from_pcm16
 from operators.speech import VoiceReader
 from stream.capture import PICTURE, PICTURE_MAX, SOUND, Passage, Piece
-from stream.lesson import Event, Seat
+from stream.lesson import Event, Lesson, Refused, Seat
 from stream.permits import declaration
 
 if TYPE_CHECKING:
@@ -33,6 +36,18 @@ if TYPE_CHECKING:
 
 WORD_EVERY_MS: Final = 5_000
 LIMITS: Final = PictureLimits(size_max=PICTURE_MAX, pixels_max=1_000_000)
+
+
+class Seats(Protocol):
+    """What carries the lesson."""
+
+    lesson: Lesson
+    clock: Clock
+
+    @property
+    def ready(self) -> bool: ...
+
+    def send(self, events: Sequence[Event]) -> None: ...
 
 
 @dataclass(slots=True)
@@ -140,6 +155,20 @@ class CaptureDesk:
             said.append(voice(_mean(watch.tones)))
         watch.said_ms, watch.frames, watch.valences, watch.tones = now_ms, 0, [], []
         return [Event(watch.seat.room, watch.seat.name, word, now_ms) for word in said]
+
+
+async def glance(desk: CaptureDesk, seats: Seats, watch: Watch, key: str) -> dict[str, int] | None:
+    """Look at the newest picture; when it is time, say the words of the seat of `key`, if it still consents.
+
+    Returns what became of its pieces, when it was time.
+    """
+    await desk.look(watch)
+    before = watch.said_ms
+    events = desk.words(watch, seats.clock.now_ms())
+    if events and key in seats.lesson.room(watch.seat.room).seats:
+        with contextlib.suppress(Refused):  # the log is away and too much waits: this word is lost
+            seats.send(events)
+    return desk.counts(watch) if watch.said_ms != before else None
 
 
 def captured_weights(config: Config) -> list[Manifest]:

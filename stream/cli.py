@@ -13,6 +13,7 @@ from typing import NoReturn
 from engines.errors import AffectError
 from stream.commands import (
     audit,
+    capture,
     dashboards,
     doctor,
     engine,
@@ -67,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         dashboards,
         policy,
         audit,
+        capture,
         doctor,
     ):
         group.add(verbs)

@@ -173,6 +173,13 @@ class ClassroomConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     seats: int = SEATS
 
 
+class CaptureConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """bind: tcp://HOST:PORT where edge boxes (`affect capture`) come in, "" = nowhere. keys: folder of their keys."""
+
+    bind: str = ""
+    keys: str = ""
+
+
 class PolicyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """What the deployment declares to the policy gate (`operators/policy.py`): all of it or nothing.
 
@@ -210,6 +217,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     registry: RegistryConfig = RegistryConfig()
     policy: PolicyConfig = PolicyConfig()
     classroom: ClassroomConfig = ClassroomConfig()
+    capture: CaptureConfig = CaptureConfig()
 
     @property
     def topic(self) -> str:
@@ -267,6 +275,10 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         ):
             if asked and self.domain != domain:
                 raise UsageError(f"{name}: expected domain {domain!r}, got {self.domain!r}; take it out")
+        if self.capture.bind and not (self.domain == "classroom" and self.web.enabled and self.capture.keys):
+            raise UsageError(
+                "capture.bind: expected domain classroom, web.enabled and capture.keys (affect engine keys)"
+            )
         self._check_spans()
         if self.domain == "classroom":
             self._check_classroom()

@@ -53,6 +53,8 @@ def judge(config: Config) -> Verdict:
         return Verdict("incomplete", f"[policy] modalities: domain {config.domain!r} uses {missing}; declare it")
     if verdict.allowed and biometric(said.modalities) and not config.policy.audit:
         return Verdict("incomplete", "[policy] audit: expected a file, as faces or voices are looked at; got none")
+    if verdict.allowed and config.capture.bind and not biometric(said.modalities):
+        return Verdict("incomplete", "[policy] modalities: capture.bind lets cameras in; declare face or voice")
     return verdict
 
 

@@ -9,13 +9,15 @@ import sys
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from operators.records import SignalRow
 from stream.archive_base import Archive
 from stream.archive_open import open_postgres
 from stream.audit import Audit
 from stream.base import Log
-from stream.capture_desk import capture_desk, captured_weights
+from stream.capture_desk import CaptureDesk, capture_desk, captured_weights
 from stream.config import Config, secret
 from stream.connect import open_log
 from stream.contributing import explainer
@@ -36,6 +38,9 @@ from stream.web_capture import CaptureRoutes
 from stream.web_guard import is_loopback
 from stream.web_lesson import LessonRoutes
 from stream.worker import Pulse, steadily, unless
+
+if TYPE_CHECKING:
+    from stream.edge_door import EdgeDoor
 
 
 async def serve(configs: Sequence[Config], seconds: float | None, plays: Mapping[str, Play], open_page: bool) -> int:
@@ -97,20 +102,17 @@ async def _serve(
     tasks: list[asyncio.Task[None]] = []
     topologies: list[Topology] | None = None
     server: LiveServer | None = None
+    edge: EdgeDoor | None = None
     desk = _desk(configs, clock, audit)
     for config in configs:
         feed.status(OpsStatus(domain=config.domain))
     try:
         explainers: dict[str, Explain] = {}
-        server = _server(configs[0], feed, metrics, log, explainers, audit, desk)
+        looks = None if desk is None else capture_desk(desk.config)  # the gate let them in: it has been passed by now
+        edge = _edge(desk, looks)
+        server = _server(configs[0], feed, metrics, log, explainers, audit, desk, looks)
         if server is not None:
-            await server.start()
-            url = server.url if desk is None else f"{server.url}teach"
-            print(f"live page: {server.url}", flush=True)
-            if desk is not None:
-                print(f"teacher page: {url}", flush=True)
-            if open_page:
-                _open_browser(url)
+            await _open(server, desk is not None, open_page)
         stopping = asyncio.Event()
         _on_signals(stopping.set)
         topologies = await unless(_prepare(configs, log, feed), stopping)
@@ -124,6 +126,8 @@ async def _serve(
         for topology in topologies:
             if desk is not None and topology.config.domain == desk.config.domain:
                 await unless(desk.start(log, topology), stopping)
+        if edge is not None:
+            await edge.start()
         _on_signals(partial(_stop, runners))
         played = [config for config in configs if config.domain in plays]
         turn = asyncio.Lock()
@@ -137,8 +141,9 @@ async def _serve(
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        if server is not None:
-            await server.stop()
+        for door in (server, edge):
+            if door is not None:
+                await door.stop()
         if desk is not None:
             await desk.stop()
         if topologies and topologies[0].model.elsewhere:  # a step that was given up may still wait for an answer
@@ -177,10 +182,30 @@ def _desk(configs: Sequence[Config], clock: SystemClock, audit: Audit | None) ->
     return LessonDesk(config, clock, audit)
 
 
-def _capture(desk: LessonDesk) -> CaptureRoutes | None:
-    """Cameras and microphones of the lesson, where the gate let them in (it has been passed by now)."""
-    looks = capture_desk(desk.config)
-    return None if looks is None else CaptureRoutes(desk, looks)
+def _edge(desk: LessonDesk | None, looks: CaptureDesk | None) -> EdgeDoor | None:
+    """The door for edge boxes, where the settings want one.
+
+    Raises:
+        UsageError: it cannot listen there, or has no keys. MissingExtra: pyzmq is not installed.
+    """
+    if desk is None or looks is None or not desk.config.capture.bind:
+        return None
+    from stream.edge_door import EdgeDoor  # pyzmq comes with an extra
+
+    door = EdgeDoor(desk, looks, desk.config.capture.bind, Path(desk.config.capture.keys))
+    print(f"capture door: {door.address}", flush=True)
+    return door
+
+
+async def _open(server: LiveServer, lesson: bool, open_page: bool) -> None:
+    """Start the page's server and say where it is."""
+    await server.start()
+    url = f"{server.url}teach" if lesson else server.url
+    print(f"live page: {server.url}", flush=True)
+    if lesson:
+        print(f"teacher page: {url}", flush=True)
+    if open_page:
+        _open_browser(url)
 
 
 def _seer(topology: Topology, desk: LessonDesk | None) -> Callable[[Sequence[SignalRow]], None] | None:
@@ -196,6 +221,7 @@ def _server(
     explainers: Mapping[str, Explain],
     audit: Audit | None,
     desk: LessonDesk | None,
+    looks: CaptureDesk | None,
 ) -> LiveServer | None:
     """The page's server as the settings have it; None where they want none.
 
@@ -218,7 +244,7 @@ def _server(
         max_readers=web.max_readers,
         audit=audit,
         lesson=None if desk is None else LessonRoutes(desk),
-        capture=None if desk is None else _capture(desk),
+        capture=None if desk is None or looks is None else CaptureRoutes(desk, looks),
     )
 
 

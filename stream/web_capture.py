@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from operators.base import Clock
 from operators.errors import Rejected
 from stream.assets import Asset, load_assets
 from stream.capture import LARGEST, piece_of
-from stream.capture_desk import CaptureDesk, Watch
-from stream.lesson import Event, Lesson, Refused, Seat
+from stream.capture_desk import CaptureDesk, Seats, Watch, glance
+from stream.lesson import Refused, Seat
 from stream.web_ask import Handler, Route, error_answer
 
 PARTS: Final = ("capture.js", "capture-sound.js")
@@ -31,18 +29,6 @@ LOOK_S: Final = 0.05
 MOST_PAGES: Final = 256
 MOST_REFUSED: Final = 20
 """Pieces of a page that are no pieces before it is let go."""
-
-
-class Seats(Protocol):
-    """What carries the lesson."""
-
-    lesson: Lesson
-    clock: Clock
-
-    @property
-    def ready(self) -> bool: ...
-
-    def send(self, events: Sequence[Event]) -> None: ...
 
 
 class _First(msgspec.Struct):
@@ -156,16 +142,10 @@ class CaptureRoutes:
 
     async def _look(self, ws: web.WebSocketResponse, watch: Watch, key: str) -> None:
         """Look at the newest picture again and again, and say what was seen."""
-        lesson, clock = self._seats.lesson, self._seats.clock
         while True:
-            await self._desk.look(watch)
-            before = watch.said_ms
-            events = self._desk.words(watch, clock.now_ms())
-            if watch.said_ms != before:
-                await ws.send_bytes(msgspec.json.encode({"type": "counts", **self._desk.counts(watch)}))
-            if events and key in lesson.room(watch.seat.room).seats:
-                with contextlib.suppress(Refused):  # the log is away and too much waits: this word is lost
-                    self._seats.send(events)
+            counts = await glance(self._desk, self._seats, watch, key)
+            if counts is not None:
+                await ws.send_bytes(msgspec.json.encode({"type": "counts", **counts}))
             await asyncio.sleep(LOOK_S)
 
 

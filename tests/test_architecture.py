@@ -89,7 +89,7 @@ DOORS = {
     "torch": {"engines/torch_cuda.py", "engines/training/"},
     "pyarrow": {"stream/export_parquet.py"},
     "pandas": {"stream/notebook.py"},
-    "zmq": {"engines/remote.py", "engines/serve_front.py"},
+    "zmq": {"engines/remote.py", "engines/serve_front.py", "stream/edge_box.py"},
     "uplot": {"stream/assets.py"},
 }  # fmt: skip
 GRAB_BAGS = {"utils", "util", "common", "misc", "helpers"}

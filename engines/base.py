@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 AnyArray = NDArray[np.generic]
 HeadKind = Literal["single", "multi", "regression"]
 Feels = Literal["", "writer", "reader"]
@@ -85,11 +86,13 @@ class ScoreBatch:
     """`logits[task]`: float64 `[rows, len(labels)]`, row i belongs to row i of the input. `run_s`: backend seconds.
 
     `abstained`: rows without a score, and why; their logits are 0 and mean nothing (engine `endpoint` alone).
+    `fast`: bool [rows], the rows that a cascade answered without its better model; None = no cascade was on.
     """
 
     logits: Mapping[str, F64]
     run_s: float
     abstained: Mapping[int, str] = field(default_factory=dict)
+    fast: Bools | None = None
 
 
 class Engine(Protocol):
@@ -176,4 +179,6 @@ class TextModel:
         }
         # Every part but the last is `step` long.
         abstained = {k * step + row: why for k, part in enumerate(parts) for row, why in part.abstained.items()}
-        return ScoreBatch(joined, sum(p.run_s for p in parts), abstained)
+        masks = [p.fast for p in parts if p.fast is not None]
+        fast = np.concatenate(masks) if parts and len(masks) == len(parts) else None
+        return ScoreBatch(joined, sum(p.run_s for p in parts), abstained, fast)

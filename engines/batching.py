@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engines.base import AnyArray, ScoreBatch, TensorBatch
 from engines.errors import ShapeMismatch
 
+I64 = NDArray[np.int64]
 OFFSETS: Final = "offsets"
 """A tensor of this name, int64 [rows + 1], makes the others ragged: row i owns `[offsets[i]:offsets[i + 1]]`. Where
 several models' tensors lie side by side, `0/offsets` is about `0/...`."""
@@ -83,6 +85,22 @@ def part(batch: TensorBatch, start: int, end: int) -> TensorBatch:
             else:
                 tensors[name] = batch.tensors[name][first:last]
     return TensorBatch(end - start, tensors)
+
+
+def take(batch: TensorBatch, rows: I64) -> TensorBatch:
+    """The given rows of a batch that is whole, in the order given."""
+    tensors: dict[str, AnyArray] = {}
+    for place, names in _models(batch).items():
+        offsets = batch.tensors.get(place + OFFSETS)
+        entries = rows
+        if offsets is not None:
+            bounds = offsets.astype(np.int64)
+            starts, counts = bounds[:-1][rows], (bounds[1:] - bounds[:-1])[rows]
+            ends = np.cumsum(counts)
+            entries = np.repeat(starts - (ends - counts), counts) + np.arange(int(counts.sum()))
+            tensors[place + OFFSETS] = np.concatenate((np.zeros(1, np.int64), ends))
+        tensors |= {name: batch.tensors[name][entries] for name in names if name not in tensors}
+    return TensorBatch(len(rows), tensors)
 
 
 def _shifted(parts: Sequence[AnyArray]) -> AnyArray:

@@ -26,6 +26,9 @@ FAST_IS_BETTER: Final = frozenset({"disaster_message", "crisis_info6"})
 """Heads that the hashed bag answers better on dev and on the public test half (single words decide them, and it saw ten
 times as many rows); `tests/engines/test_choice.py` holds this set against the manifests."""
 
+CASCADE: Final = "cascade"
+"""`FAST` where it is sure, else `BETTER` (`engines.cascade`)."""
+
 NEEDS: Final = ("onnxruntime", "tokenizers")
 """Packages of `BETTER`."""
 
@@ -39,18 +42,20 @@ class Choice:
 
 
 def resolve(name: str, tasks: Sequence[str], zoo: Path = ZOO) -> Choice:
-    """The models behind a name: `auto`, a zoo folder, a short name, NAME:PRECISION, or several joined by `+`.
+    """The models behind a name: `auto`, `cascade`, a zoo folder, a short name, NAME:PRECISION, or several by `+`.
 
     Raises:
         UnknownModel: no such name; the message lists what there is.
     """
     if name == "auto":
         return choose(tasks, zoo)
+    if name == CASCADE:
+        return Choice({part: tuple(h.task for h in read_manifest(part, zoo).heads) for part in (FAST, BETTER)}, "")
     parts = [name.partition(":")[0]] if ":" in name else name.split("+")
     folders = [ALIASES.get(part, part) for part in parts]
     if any(folder not in names(zoo) for folder in folders):
         texts = [known for known in names(zoo) if read_manifest(known, zoo).kind == "text"]
-        known = ["auto", "stub", *sorted(ALIASES), *texts]
+        known = ["auto", CASCADE, "stub", *sorted(ALIASES), *texts]
         raise UnknownModel(f"engine {name!r} is not known; there is: {', '.join(known)}")
     if len(folders) == 1:
         return Choice({folders[0]: tuple(h.task for h in read_manifest(folders[0], zoo).heads)}, "")

@@ -15,7 +15,8 @@ import msgspec
 from engines import fake, features, stub
 from engines.artefacts import ZOO, Manifest, names, read_manifest, read_packed, read_weights
 from engines.base import Recipe, TensorBatch, TextModel
-from engines.choice import ALIASES, BETTER, resolve
+from engines.cascade import Cascade, read_limits
+from engines.choice import ALIASES, BETTER, CASCADE, FAST, resolve
 from engines.endpoint_prompt import EndpointOptions
 from engines.errors import EngineError, ManifestInvalid, UnknownModel
 from engines.hashed import HashedEngine
@@ -35,7 +36,7 @@ REMOTE: Final = "remote:"
 
 def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1, tasks: Sequence[str] = ()) -> TextModel:
     """Load a text model: `hashed` (or its folder name), `text-affect`, `stub` or `fake` (tests), several joined
-    by `+`, or `auto`; or `remote:ADDRESS`.
+    by `+`, or `auto`; `cascade`; or `remote:ADDRESS`.
 
     `auto`, and a joined name, take every head from the model that is best at it (`engines.choice`). `TextModel.reason`
     says why `auto` refused a better engine; it is empty when the name was asked for by itself.
@@ -62,6 +63,8 @@ def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1, tasks
     if name.startswith(REMOTE):
         return load_remote(name.removeprefix(REMOTE))
     threads = threads or os.cpu_count() or 1
+    if name == CASCADE:
+        return load_cascade(zoo, threads, tasks)[0]
     choice = resolve(name, tasks, zoo)
     if ":" in name:
         return _precise(next(iter(choice.models)), name.partition(":")[2], zoo, threads)
@@ -69,6 +72,19 @@ def load_text_model(name: str = "auto", zoo: Path = ZOO, threads: int = 1, tasks
         return _load(next(iter(choice.models)), zoo, threads, choice.reason)
     parts = [(_load(folder, zoo, threads, ""), heads) for folder, heads in choice.models.items()]
     return join(parts, "; ".join(filter(None, (choice.reason, *(model.reason for model, _ in parts)))))
+
+
+def load_cascade(
+    zoo: Path = ZOO, threads: int = 1, tasks: Sequence[str] = (), on: bool = True
+) -> tuple[TextModel, Cascade]:
+    """`hashed-bag` before `text-affect`, and the engine itself, to turn it on and off. Off, it is `text-affect`.
+
+    Raises:
+        UnknownModel, ManifestInvalid, MissingExtra: one of the two cannot be loaded, or their limits are not here.
+    """
+    slow = _load(BETTER, zoo, threads or os.cpu_count() or 1, "")
+    engine = Cascade(_load(FAST, zoo, threads, ""), slow, read_limits(zoo), tasks, on)
+    return TextModel(engine.featurize, engine, slow.reason), engine
 
 
 def _load(folder: str, zoo: Path, threads: int, reason: str) -> TextModel:

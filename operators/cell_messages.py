@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from operators.cells import FIXED, WEIGHT, N, PaneBlock, Progress
+from operators.cells import BEFORE_FAST, FAST, FIXED, WEIGHT, N, PaneBlock, Progress
 from operators.cells_wire import PaneCells, SourceCounts
 from operators.domain import Domain
 from operators.errors import Rejected
@@ -101,7 +101,8 @@ def read_message(cells: PaneCells, domain: Domain) -> PaneBlock | Progress:
             idle=c.idle,
             closed=c.closed,
         )
-    if cells.columns != FIXED + domain.columns:
+    older = cells.columns == BEFORE_FAST + domain.columns
+    if cells.columns != FIXED + domain.columns and not older:
         raise Rejected(
             "bad_cells",
             f"pane {cells.pane_start} of partition {cells.partition}: its columns are not those of {domain.name!r} "
@@ -109,6 +110,7 @@ def read_message(cells: PaneCells, domain: Domain) -> PaneBlock | Progress:
         )
     try:
         values = np.frombuffer(cells.values, "<i8").astype(np.int64).reshape(len(cells.entities), len(cells.columns))
+        values = np.insert(values, FAST, 0, axis=1) if older else values
         rows = np.frombuffer(cells.author_rows, "<i4").astype(np.int32)
         hashes = np.frombuffer(cells.author_hashes, "<u8").astype(np.uint64)
         counts = np.frombuffer(cells.author_counts, "<i4").astype(np.int64)

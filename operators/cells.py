@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from operators.records import I32, I64
 from operators.voices import Voices
 
-FIXED = ("n", "unknown_authors", "scored", "weight", "unknown_square")
+FIXED = ("n", "unknown_authors", "scored", "weight", "unknown_square", "fast")
 """Columns every cell starts with; the domain's columns follow, each post's times its weight.
 
 Posts; those without an author; those that were scored (all but the shed ones); sum of weights; sum of squared weights
-of posts without an author (the last two in millionths).
+of posts without an author (these two in millionths); those that a cascade answered without its better model.
 """
-N, UNKNOWN, SCORED, WEIGHT, UNKNOWN_SQUARE = range(len(FIXED))
+N, UNKNOWN, SCORED, WEIGHT, UNKNOWN_SQUARE, FAST = range(len(FIXED))
+BEFORE_FAST = FIXED[:FAST]
+"""The columns of cells written before there was a cascade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class PaneBlock:
         partition, stamp: source partition and last source offset counted.
         pane_start: start of the pane, epoch ms.
         names: entity names of the k rows; the row number is the local id below.
-        values: int64 [k, 5 + domain columns], the columns of `FIXED` and the domain's.
+        values: int64 [k, 6 + domain columns], the columns of `FIXED` and the domain's.
         voices: known authors; ids are local rows, sums = posts, weight, the domain's linear columns.
         texts: posts by text key; ids are local rows, sums = posts.
         late_rows, late_marks: posts that met a watermark at or past the pane's end: row int32, watermark int64.

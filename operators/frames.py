@@ -24,6 +24,7 @@ class SignalFrame:
     float64 [k], weighted posts. `closed`: the watermark has passed the window's end. `corrected`: the values with the
     model's confusions undone, None where the domain has none. `seats`: sums by author, ids = rows of this frame, None
     unless the domain asks for them. `models`: every model that scored posts of the window, sorted; empty = not known.
+    `fast`: float64 [k], share of the scored posts that a cascade answered without its better model; None = none at all.
     """
 
     window: WindowSpec
@@ -45,3 +46,4 @@ class SignalFrame:
     corrected: Derived | None = None
     seats: Voices | None = None
     models: tuple[str, ...] = ()
+    fast: F64 | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from operators.blocks import CellTable
-from operators.cells import FIXED, SCORED, UNKNOWN, UNKNOWN_SQUARE, WEIGHT, N, PaneBlock
+from operators.cells import FAST, FIXED, SCORED, UNKNOWN, UNKNOWN_SQUARE, WEIGHT, N, PaneBlock
 from operators.clock import Lateness
 from operators.domain import Domain
 from operators.names import Names
@@ -110,6 +110,7 @@ class PaneStore:
         out[:, SCORED] = (batch.inverse > 0) if len(batch.inverse) else 1
         out[:, WEIGHT] = weight
         out[:, UNKNOWN_SQUARE] = np.where(unknown, weight * weight // MICRO, 0)
+        out[:, FAST] = batch.fast if len(batch.fast) else 0
         out[:, len(FIXED) :] = channels
         odd = np.flatnonzero(weight != MICRO)
         if len(odd):

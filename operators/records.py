@@ -67,6 +67,7 @@ class PostBatch:
             (its scores are zeros). Empty = every post was scored.
         sources: n strings or None, where each was posted (a forum, a channel). Empty = not known.
         models: `name@version` of every model that scored these posts, sorted: several where one replaced another.
+        fast: bool [n], posts that a cascade answered without its better model. Empty = none.
     """
 
     partition: int
@@ -88,6 +89,7 @@ class PostBatch:
     inverse: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
     sources: list[str | None] = field(default_factory=list)
     models: tuple[str, ...] = ()
+    fast: Bools = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def __len__(self) -> int:
         return len(self.ids)

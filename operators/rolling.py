@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from operators.blocks import difference
-from operators.cells import FIXED, SCORED, UNKNOWN, UNKNOWN_SQUARE, WEIGHT, N, PaneBlock, Progress
+from operators.cells import FAST, FIXED, SCORED, UNKNOWN, UNKNOWN_SQUARE, WEIGHT, N, PaneBlock, Progress
 from operators.clock import BEGINNING, Lateness
 from operators.domain import Domain, Sums
 from operators.frames import NOTHING, SignalFrame
@@ -286,9 +286,8 @@ class Rolling:
         n, weight = values[:, N], values[:, WEIGHT]
         columns = self._hushed(ids, values, people.removed)
         whole: Bools = ids == self._names.find(WHOLE)
-        sums = Sums(
-            n, people.n_eff, people.weight, columns, whole, people.hhi, self._copies(window, end, wanted, ids, n)
-        )
+        copies = self._copies(window, end, wanted, ids, n)
+        sums = Sums(n, people.n_eff, people.weight, columns, whole, people.hhi, copies)
         return SignalFrame(
             window=window,
             end_ms=end,
@@ -306,6 +305,7 @@ class Rolling:
             watermark_ms=min(self._watermark, end),
             seats=self._seats(window, end, ids),
             models=self._levels[window.hop_ms].models(window.slots_of_window(end)),
+            fast=values[:, FAST] / np.maximum(values[:, SCORED], 1) if values[:, FAST].any() else None,
         )
 
     def _seats(self, window: WindowSpec, end: int, ids: I32) -> Voices | None:

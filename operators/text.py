@@ -57,6 +57,7 @@ class Score:
         self._text_s = math.inf
         self.scored = 0
         self.reused = 0
+        self.fast = 0
         self.run_s = 0.0
         self.abstained: Counter[str] = Counter()
 
@@ -64,7 +65,7 @@ class Score:
         """Score `batch`, but for posts that were shed; never drops a post."""
         chosen = np.flatnonzero(batch.inverse > 0) if len(batch.inverse) else None
         texts = batch.texts if chosen is None else [batch.texts[k] for k in chosen.tolist()]
-        table, models = np.zeros((0, sum(self._widths)), np.int32), {self._model.spec.model_id}
+        table, models = np.zeros((0, sum(self._widths) + 1), np.int32), {self._model.spec.model_id}
         if len(texts) and self._cap == 0:
             table, model = await self._run(texts)
             models = {model}
@@ -79,9 +80,13 @@ class Score:
             table = np.where(absent[:, None], np.int32(0), table)
             weights = batch.inverse if len(batch.inverse) else np.full(len(batch), MICRO, np.int64)
             batch = replace(batch, inverse=np.where(absent, np.int64(0), weights))
-        cuts = np.cumsum(self._widths)[:-1]
-        scores = dict(zip(self._tasks, np.split(table, cuts, axis=1), strict=True))
-        return Emit(replace(batch, scores=scores, models=tuple(sorted(models))))
+        *parts, fast = np.split(table, np.cumsum(self._widths), axis=1)
+        quick = fast[:, 0].astype(np.bool_)
+        self.fast += int(quick.sum())
+        scores = dict(zip(self._tasks, parts, strict=True))
+        return Emit(
+            replace(batch, scores=scores, models=tuple(sorted(models)), fast=quick if quick.any() else quick[:0])
+        )
 
     async def _with_cache(self, texts: list[str]) -> tuple[I32, set[str]]:
         """Scores, and the models they are of: what is remembered is of one model, and forgotten with it."""
@@ -119,11 +124,13 @@ class Score:
             working.exception()  # raised where it was waited for; nobody else need hear of it
 
     def _infer(self, texts: list[str]) -> tuple[I32, str]:
-        """Scores, and the `name@version` of the model: a served one may have become another."""
+        """Scores, in the last column 1 for a text that a cascade answered fast, and the `name@version` of the model: a
+        served one may have become another."""
         raw = self._model.logits(texts)
         self._text_s = raw.run_s / len(texts)
         self.scored += len(texts)
         self.run_s += raw.run_s
         self.abstained.update(raw.abstained.values())
         micro = self._calibrate.calibrate(self._model.spec, raw, self._tasks)
-        return np.concatenate([micro[task] for task in self._tasks], axis=1), self._model.spec.model_id
+        fast = np.zeros(len(texts), np.int32) if raw.fast is None else raw.fast.astype(np.int32)
+        return np.concatenate([*(micro[t] for t in self._tasks), fast[:, None]], axis=1), self._model.spec.model_id

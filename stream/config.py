@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from engines.choice import LIVE
+from engines.choice import BETTER, LIVE
 from engines.endpoint_prompt import EndpointOptions
 from operators.classroom import FLOOR, SEATS, SHORTEST_MS
 from operators.clock import Lateness
@@ -55,16 +55,18 @@ class InputConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 class EngineConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """name: `hashed` (keeps up with a stream on one core), `auto` (every head from the model that is best at it; a
-    hundred times slower), a model of `affect models list` (or NAME:PRECISION), `remote` (what the engine server at
-    `address` has), `endpoint` (a model behind the chat endpoint at `address`, see `EndpointOptions`), or `stub` (crc32
-    of the text: the stream alone is measured).
+    hundred times slower), a model of `affect models list` (or NAME:PRECISION), `cascade` (`hashed` where it is sure,
+    else `text-affect`), `remote` (what the engine server at `address` has), `endpoint` (a model behind the chat
+    endpoint at `address`, see `EndpointOptions`), or `stub` (crc32 of the text: the stream alone is measured).
 
-    threads: posts that an encoder (`text-affect`) works on at the same time, 0 = one a core; changes no digit.
-    address: of the engine server or endpoint. keys: folder of the keys a server asks for, "" = none. deadline: longest
-    wait for an answer (of a server, while it shows signs of life).
+    cascade_above: posts waiting beyond which `text-affect` gives way to the cascade, until they are half of that (live
+    runs; 0 = never). threads: posts that an encoder (`text-affect`) works on at the same time, 0 = one a core; changes
+    no digit. address: of the engine server or endpoint. keys: folder of the keys a server asks for, "" = none.
+    deadline: longest wait for an answer (of a server, while it shows signs of life).
     """
 
     name: str = LIVE
+    cascade_above: int = 0
     threads: int = 1
     address: str = ""
     keys: str = ""
@@ -257,6 +259,11 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise UsageError("run.languages: 'trained' needs the language of posts; set run.language = true")
         if not 0 <= self.engine.threads <= 256:
             raise UsageError(f"engine.threads: expected a whole number from 0 to 256, got {self.engine.threads}")
+        if self.engine.cascade_above < 0 or (self.engine.cascade_above and self.engine.name != BETTER):
+            raise UsageError(
+                f"engine.cascade_above: expected 0, or a number of posts with engine.name {BETTER!r}, got"
+                f" {self.engine.cascade_above} with {self.engine.name!r}"
+            )
         if self.engine.name == "remote" and not self.engine.address:
             raise UsageError("engine.address: expected that of an engine server, for engine.name is 'remote'; got none")
         if self.engine.name == "endpoint" and not (self.engine.address and self.endpoint.model):

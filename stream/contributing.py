@@ -138,6 +138,8 @@ def _worked_out(
     value, lo, hi = _published(topology, row, now, usual[1])
     previous = _published(topology, row, before, usual[0])[0]
     notes = list(found.missing)
+    if topology.relief is not None:
+        notes.append("under overload a faster model may have answered some of these posts")
     if topology.shed is not None:
         notes.append("under load shedding the row was made of a part of these posts")
     if now is None:

@@ -18,6 +18,7 @@ the newest `OpsStatus`, so one scrape never shows half a commit and the conserva
     affect_commit_seconds                      histogram  one commit unit
     affect_inference_seconds                   histogram  one model batch
     affect_inference_rows_total                counter    texts scored
+    affect_fast_posts_total                    counter    posts a cascade answered without its better model
     affect_dead_letters_total{reason}          counter
     affect_feed_readers                        gauge      pages and feeds connected
     affect_feed_dropped_total{reason}          counter    readers cut off: queue_full, stalled
@@ -103,6 +104,7 @@ class Metrics:
             "affect_inference_seconds", "One model batch.", buckets=INFERENCE_BUCKETS, registry=self._registry
         )
         self._scored = Counter("affect_inference_rows", "Texts scored.", registry=self._registry)
+        self._fast = Counter("affect_fast_posts", "Posts a cascade answered fast.", registry=self._registry)
         self._dead = Counter("affect_dead_letters", "Unusable messages.", ["reason"], registry=self._registry)
         self._held = Gauge("affect_in_flight_bytes", "Bytes read, not yet folded.", registry=self._registry)
         self._paused = Gauge("affect_partitions_paused", "Partitions waiting for room.", registry=self._registry)
@@ -112,6 +114,7 @@ class Metrics:
             self._dropped.labels(reason)
         self._reasons: set[str] = set()
         self._rooms: dict[str, tuple[int, int]] = {}
+        self._fast_so_far: dict[str, int] = {}
 
     def status(self, status: OpsStatus) -> None:
         """Export `status` from the next scrape on. Call at every commit. Of several domains the sums are exported."""
@@ -133,6 +136,11 @@ class Metrics:
                 reason = "other"
             self._reasons.add(reason)
         self._dead.labels(reason).inc(count)
+
+    def fast(self, posts: int, domain: str = "") -> None:
+        """A cascade has answered so many posts of `domain` without its better model since the run began."""
+        self._fast.inc(posts - self._fast_so_far.get(domain, 0))
+        self._fast_so_far[domain] = posts
 
     def in_flight(self, held: int, paused: int, domain: str = "") -> None:
         """The run of `domain` holds `held` bytes read and not yet folded; `paused` of its partitions wait for room."""

@@ -213,6 +213,8 @@ class Runner:
                 status = await self.status()
                 if self._topology.shed is not None:
                     self._topology.shed.observe(status.in_flight)
+                if self._topology.relief is not None:
+                    self._topology.relief.observe(status.in_flight)
             except LogError as error:
                 status = msgspec.structs.replace(status, ready=False, problem=self._pulse.problem or str(error))
             now = time.monotonic()
@@ -223,6 +225,7 @@ class Runner:
                 self._feed.status(status)
             if self._metrics is not None:
                 self._metrics.status(status)
+                self._metrics.fast(self._topology.score.fast, self._topology.config.domain)
                 self._metrics.in_flight(self.in_flight.held, self.in_flight.paused, self._topology.config.domain)
             await asyncio.sleep(1.0)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from engines.artefacts import Manifest, names, read_manifest
 from engines.base import EngineSpec, TextModel
-from engines.choice import resolve
-from engines.load import REMOTE, load_endpoint, load_remote, load_text_model
+from engines.cascade import Cascade
+from engines.choice import CASCADE, resolve
+from engines.load import REMOTE, load_cascade, load_endpoint, load_remote, load_text_model
 from engines.tasks import task_spec
 from operators import crisis, market, social
 from operators.arrivals import Arrival
@@ -24,6 +25,7 @@ from operators.language import Language
 from operators.ontology import ONTOLOGY_VERSION
 from operators.readable import NOTE, Readable
 from operators.registry import FileRegistry
+from operators.relief import Relief
 from operators.rollup import shipped_sectors
 from operators.schema import SchemaRegistry
 from operators.shed import Shed
@@ -84,18 +86,24 @@ def weights_of(config: Config, replay: bool = False) -> list[Manifest]:
     Raises:
         UnknownModel, ManifestInvalid: no such model.
     """
-    name = config.engine.name
+    name = CASCADE if config.engine.cascade_above and not replay else config.engine.name
     if name in (STUB, "remote", "endpoint") or name.startswith(REMOTE):
         return []
     return [read_manifest(folder) for folder in resolve(name, _asked(config, replay)).models]
 
 
 def _asked(config: Config, replay: bool) -> tuple[str, ...]:
-    """The heads asked for. A live model may be shared with a topology of another domain: it answers all."""
-    return HEADS[config.domain] if replay or config.engine.name == "endpoint" else ()
+    """The heads asked for. A live model may be shared with a topology of another domain: it answers all. A cascade is
+    not shared: which posts it passes on hangs on the heads asked."""
+    return HEADS[config.domain] if replay or config.engine.name == "endpoint" or cascades(config) else ()
 
 
-def load_engine(config: Config, tasks: tuple[str, ...] = ()) -> TextModel:
+def cascades(config: Config) -> bool:
+    """True where the model is a cascade, if it is turned on or not."""
+    return config.engine.name == CASCADE or config.engine.cascade_above > 0
+
+
+def load_engine(config: Config, tasks: tuple[str, ...] = (), replay: bool = False) -> TextModel:
     """The model that the settings name, for these heads (empty: all).
 
     Raises:
@@ -109,6 +117,8 @@ def load_engine(config: Config, tasks: tuple[str, ...] = ()) -> TextModel:
     if engine.name == "remote":
         keys = Path(engine.keys) if engine.keys else None
         return load_remote(engine.address, keys, parse_span(engine.deadline) / 1000)
+    if engine.cascade_above and not replay:
+        return load_cascade(threads=engine.threads, tasks=tasks, on=False)[0]
     return load_text_model(engine.name, threads=engine.threads, tasks=tasks)
 
 
@@ -117,7 +127,7 @@ def _licensed(config: Config, given: TextModel | None, replay: bool) -> TextMode
     known here)."""
     for manifest in weights_of(config, replay):
         license_weights(manifest, config)
-    model = load_engine(config, _asked(config, replay)) if given is None else given
+    model = load_engine(config, _asked(config, replay), replay) if given is None else given
     served = {name.partition(":")[0] for name in model.spec.name.split("+")} if model.elsewhere else set[str]()
     for name in sorted(served & set(names())):
         license_weights(read_manifest(name), config)
@@ -141,7 +151,8 @@ def _chain(config: Config, shed: Shed | None, reading: Readable, score: Score | 
 @dataclass(frozen=True, slots=True)
 class Topology:
     """A run, built. `score`: the operator that calls the model, for its timings. `shed`: what chooses posts
-    under overload; None = every post is scored. `reading`: counts posts in languages no head was trained on."""
+    under overload; None = every post is scored. `reading`: counts posts in languages no head was trained on.
+    `relief`: turns a cascade on under overload; None = it stays as it is."""
 
     config: Config
     model: TextModel
@@ -151,6 +162,7 @@ class Topology:
     parts: Parts
     windows: WindowParts
     topics: list[TopicSpec]
+    relief: Relief | None = None
 
 
 def build(
@@ -173,6 +185,8 @@ def build(
         PolicyRefused: the law or a licence forbids what the settings declare.
     """
     permit(config)
+    if beside is not None and config.domain != beside.config.domain and cascades(config):
+        beside = None
     model = _licensed(config, model if beside is None else beside.model, replay)
     domain = build_domain(config.domain, model.spec, config.classroom.seats)
     stub = model.spec.name == STUB
@@ -181,6 +195,8 @@ def build(
     score = Score(model, domain.tasks, kept, None if beside is None else beside.score)
     read, reading = domain.seats is None, _reading(config, domain)
     shed = Shed(config.run.shed_above) if config.run.shed_above and not replay else None
+    turned = model.engine if isinstance(model.engine, Cascade) and config.engine.cascade_above and not replay else None
+    relief = Relief(config.engine.cascade_above, turned.turn) if turned and beside is None else None
     codec = build_codec(config.registry)
     lane = f"{config.input.group}:{config.domain}:{config.topic}"
     parts = Parts(
@@ -199,7 +215,7 @@ def build(
     )
     windows = _windows(config, domain, model, lane)
     topics = engine_topics(config.topic, partitions, parse_span(config.log.retention))
-    return Topology(config, model, score, shed, reading, parts, windows, topics)
+    return Topology(config, model, score, shed, reading, parts, windows, topics, relief)
 
 
 def _unread(config: Config) -> str:

@@ -22,6 +22,8 @@ from operators.window import WindowSpec
 from stream.base import CommitUnit, Output, Record
 from stream.topics import PANES, SIGNALS
 
+FAST_NOTE = "cascade {share:.0%}"
+"""A reason of rows some of whose posts a cascade answered without its better model: their share."""
 MOST_ROWS = 50_000
 """Rows of one commit: what is held of an emission at a time."""
 
@@ -161,7 +163,9 @@ def frame_rows(frame: SignalFrame, parts: WindowParts) -> Iterator[SignalRow]:
         status: Status = "provisional" if not frame.closed else "revised" if revision else "final"
         few = () if n_eff >= parts.minimum else (f"n_eff {n_eff:.4g} below the minimum {parts.minimum:g}",)
         unread = (parts.unread.format(share=1 - sampled),) if parts.unread and sampled < 1 else ()
-        why = (*few, *unread, *derived.notes.get(k, ()))
+        share = 0.0 if frame.fast is None else float(frame.fast[k])
+        quick = (FAST_NOTE.format(share=share),) if share else ()
+        why = (*few, *unread, *quick, *derived.notes.get(k, ()))
         mine = odd.get(k, {})
         for s, (signal, value, lo, hi, corrected, below, above) in enumerate(
             zip(signals, *(column[k] for column in columns), strict=True)

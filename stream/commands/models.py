@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from engines.artefacts import ZOO
 from engines.base import F64, HeadSpec, TextModel
-from engines.choice import choose
+from engines.choice import CASCADE, choose
 from engines.errors import UnknownModel
 from engines.evaluate import Evaluation, evaluate, evaluate_values
 from engines.load import load_text_model
@@ -159,10 +159,11 @@ def _measured(engine: str, task: str) -> Iterator[tuple[TaskSpec, TextModel]]:
     loaded: dict[str, TextModel] = {}
     for spec in ENCODER_TASKS:
         name = next(iter(choose((spec.task,), ZOO).models)) if engine == "auto" else engine
-        if name not in loaded:
-            loaded[name] = _load(name, spec.task)
-        if loaded[name].spec.head(spec.task) is not None:
-            yield spec, loaded[name]
+        key = f"{name} {spec.task}" if name == CASCADE else name  # which posts it passes on hangs on the heads asked
+        if key not in loaded:
+            loaded[key] = _load(name, spec.task)
+        if loaded[key].spec.head(spec.task) is not None:
+            yield spec, loaded[key]
 
 
 def _load(engine: str, task: str) -> TextModel:

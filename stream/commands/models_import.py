@@ -18,7 +18,7 @@ from stream.errors import UsageError
 if TYPE_CHECKING:
     from engines.imports.given import Given, Kind
 
-RESERVED = ("auto", "stub", "remote", "endpoint")
+RESERVED = ("auto", "cascade", "stub", "remote", "endpoint")
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -17,7 +17,7 @@ from engines.load import load_text_model
 from engines.precisions import PRECISIONS
 from engines.probability import probabilities
 from engines.shelf import Shelf
-from tests.engines import fake_card, precise, serving, test_onnx_cuda, tiny
+from tests.engines import fake_card, precise, serving, test_cascade, test_onnx_cuda, tiny
 
 MODELS = {
     "stub": load_text_model("stub"),
@@ -28,6 +28,7 @@ MODELS = {
     **{f"onnx {precision}": precise.model(precision) for precision in PRECISIONS},
     "tensorrt": fake_card.tensorrt_model(),
 }
+MODELS["cascade"] = test_cascade.cascade({"mood": test_cascade.middle("mood"), "needs": 0.0})[0]
 MODELS["joined"] = join([(MODELS["onnx"], ("needs", "mood")), (MODELS["hashed"], ("emtract7", "crisis_info6"))])
 if importlib.util.find_spec("torch") is not None:
     from tests.engines import test_torch_cuda

@@ -29,7 +29,7 @@ def test_names() -> None:
 
 @pytest.mark.parametrize("name", ["bert", "", "../hashed-bag", "hashed-bag/"])
 def test_unknown_names_list_what_there_is(name: str) -> None:
-    with pytest.raises(UnknownModel, match="auto, stub, hashed, hashed-bag"):
+    with pytest.raises(UnknownModel, match="auto, cascade, stub, hashed, hashed-bag"):
         load_text_model(name)
 
 

@@ -44,10 +44,10 @@ def test_a_block_holds_counts_sums_and_authors_by_entity() -> None:
     first, second = store.drain(stamp=3)
     assert (first.partition, first.stamp, first.pane_start, second.pane_start) == (3, 3, 0, 10_000)
     assert dict(zip(first.names, first.values.tolist(), strict=True)) == {
-        "x": [2, 0, 2, 2 * M, 0, 50, 5],
-        "all:*": [3, 1, 3, 3 * M, M, 70, 7],
+        "x": [2, 0, 2, 2 * M, 0, 0, 50, 5],
+        "all:*": [3, 1, 3, 3 * M, M, 0, 70, 7],
     }
-    one = [1, 0, 1, M, 0, 30, 3]
+    one = [1, 0, 1, M, 0, 0, 30, 3]
     assert dict(zip(second.names, second.values.tolist(), strict=True)) == {"x": one, "all:*": one}
     known = zip(*(part.tolist() for part in first.voices), strict=True)
     assert [(first.names[row], author, said) for row, author, said in known] == [
@@ -66,7 +66,7 @@ def test_only_changed_panes_are_drained_and_blocks_are_cumulative() -> None:
     store.fold(more, np.array([[1, 1]], np.int64), NO_MARK[:1])
     (block,) = store.drain(4)
     assert (block.pane_start, block.stamp) == (0, 4)
-    assert dict(zip(block.names, block.values.tolist(), strict=True))["all:*"] == [4, 2, 4, 4 * M, 2 * M, 71, 8]
+    assert dict(zip(block.names, block.values.tolist(), strict=True))["all:*"] == [4, 2, 4, 4 * M, 2 * M, 0, 71, 8]
 
 
 def test_after_a_restart_offsets_up_to_the_stamp_change_nothing() -> None:
@@ -79,8 +79,8 @@ def test_after_a_restart_offsets_up_to_the_stamp_change_nothing() -> None:
     assert again.drain(3) == []
     fold(again, first=2)  # offsets 2 and 3 were counted, 4 and 5 (times 10 000 and 2 000) were not
     held = {b.pane_start: dict(zip(b.names, b.values.tolist(), strict=True)) for b in again.drain(5)}
-    assert held[0]["all:*"] == [4, 1, 4, 4 * M, M, 110, 11]
-    assert held[10_000]["all:*"] == [2, 0, 2, 2 * M, 0, 60, 6]
+    assert held[0]["all:*"] == [4, 1, 4, 4 * M, M, 0, 110, 11]
+    assert held[10_000]["all:*"] == [2, 0, 2, 2 * M, 0, 0, 60, 6]
 
 
 def test_an_older_block_never_replaces_a_newer_one() -> None:
@@ -147,4 +147,4 @@ def test_a_post_that_was_sampled_stands_for_those_that_were_not() -> None:
     store = PaneStore(0, ONE, LATENESS)
     store.fold(batch, np.array([[250_000], [0], [500_000]], np.int64), NO_MARK[:3])
     (block,) = store.drain(2)
-    assert block.values.tolist() == [[3, 1, 2, 8 * M, 16 * M, 3 * M]]
+    assert block.values.tolist() == [[3, 1, 2, 8 * M, 16 * M, 0, 3 * M]]

@@ -75,7 +75,7 @@ def _work() -> tuple[Panel, ...]:
     return (
         Panel("Model: seconds a batch", "Time in the engine, median and 99th percentile.",
               _quantiles("affect_inference_seconds"), unit="s"),
-        Panel("Model: texts a second", "Texts scored, known copies are not; fast: posts a cascade answered without text-affect.",
+        Panel("Model: texts a second", "Texts scored, known copies are not; fast: posts a cascade answered without it.",
               (Promql(f"sum by (domain) (rate(affect_inference_rows_total{{{MINE}}}{RATE}))", "{{domain}}"),
                Promql(f"sum by (domain) (rate(affect_fast_posts_total{{{MINE}}}{RATE}))", "{{domain}}, fast")),
               unit="reqps"),

@@ -112,9 +112,12 @@ class KafkaLog:
                 raise LogError(f"{self._wire.where}: {problem}; alter the topic, or use another")
             if found.retention_ms >= 0 and (spec.retention_ms < 0 or spec.retention_ms > found.retention_ms):
                 longer.append(spec)
-        await self._topics.create(map(self._named, fresh))
+        made = set(await self._topics.create(map(self._named, fresh)))
         for spec in longer:
             await self._topics.keep_longer(self._named(spec))
+        others = [spec for spec in fresh if self._named(spec).name not in made]
+        if others:  # somebody made them since we looked: they are checked as those that were there
+            await self.ensure(others)
 
     async def topics(self) -> list[TopicSpec]:
         await self._wire.steady(self._wire.heard, "topics")

@@ -7,7 +7,7 @@ year is deleted the moment it is written; a topic compacted by mistake keeps one
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka.protocol.admin import AlterConfigsRequest, CreateTopicsRequest, DescribeConfigsRequest
@@ -131,7 +131,9 @@ class Topics:
         if not wanted:
             return []
         made = await self._wire.steady(lambda: self._create(wanted), "create topics")
-        await self._wire.steady(lambda: self._led(wanted), "create topics")
+        asked = {spec.name: spec.partitions for spec in wanted if spec.name in made}
+        others = [spec.name for spec in wanted if spec.name not in made]
+        await self._wire.steady(lambda: self._led(asked, others), "create topics")
         return made
 
     async def keep_longer(self, spec: TopicSpec) -> None:
@@ -183,12 +185,16 @@ class Topics:
                 made.append(topic)
         return made
 
-    async def _led(self, wanted: list[TopicSpec]) -> None:
-        """Every partition has a leader that we know of."""
+    async def _led(self, made: Mapping[str, int], others: Sequence[str]) -> None:
+        """Every partition has a leader that we know of; of the topics somebody else made, as many as there are."""
         await self._wire.heard()
-        for spec in wanted:
-            for partition in range(spec.partitions):
-                await self._wire.leader(spec.name, partition)
+        there = await self._wire.partitions()
+        for topic in others:
+            if topic not in there:
+                raise Refused(5, f"topic {topic!r}", "somebody else made it and it is not visible yet")
+        for topic, partitions in {**made, **{topic: there[topic] for topic in others}}.items():
+            for partition in range(partitions):
+                await self._wire.leader(topic, partition)
 
 
 def _settings(values: Mapping[str, str]) -> Settings:

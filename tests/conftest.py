@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "broker.py"
+# No test fails because the machine was slow.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 NewCluster = Callable[..., AbstractContextManager[Any]]
 
 

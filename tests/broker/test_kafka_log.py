@@ -348,6 +348,36 @@ async def make(bootstrap: str, name: str, partitions: int, configs: dict[str, st
         await admin.close()
 
 
+class Hasty(KafkaLog):
+    """A log that looked for topics before somebody else made them."""
+
+    looked = False
+
+    async def _counts(self) -> dict[str, int]:
+        if self.looked:
+            return await super()._counts()
+        self.looked = True
+        return {}
+
+
+def test_a_topic_made_meanwhile_is_checked_as_one_that_was_there(kafka_bootstrap: str, prefix: str) -> None:
+    async def test() -> None:
+        await make(kafka_bootstrap, f"{prefix}t", 2, {"retention.ms": "-1"})
+        for partitions in (2, 3):
+            log = Hasty(Access(kafka_bootstrap), prefix)
+            try:
+                if partitions == 2:
+                    await log.ensure([TopicSpec("t", 2)])
+                    assert [(s.name, s.partitions) for s in await log.topics()] == [("t", 2)]
+                else:
+                    with pytest.raises(LogError, match="has 2 partitions, asked for 3"):
+                        await log.ensure([TopicSpec("t", 3)])
+            finally:
+                await log.close()
+
+    run(test)
+
+
 @pytest.mark.parametrize(
     ("spec", "configs", "said"),
     [
@@ -369,12 +399,14 @@ def test_a_topic_somebody_made_otherwise_is_named_and_left_alone(
     async def test() -> None:
         await make(kafka_bootstrap, f"{prefix}t", 2, configs)
         log = KafkaLog(Access(kafka_bootstrap), prefix)
-        before = await log.topics()
-        with pytest.raises(LogError, match=said) as caught:
-            await log.ensure([TopicSpec("fresh"), spec])
-        assert not caught.value.retriable
-        assert await log.topics() == before
-        await log.close()
+        try:
+            before = await log.topics()
+            with pytest.raises(LogError, match=said) as caught:
+                await log.ensure([TopicSpec("fresh"), spec])
+            assert not caught.value.retriable
+            assert await log.topics() == before
+        finally:
+            await log.close()
 
     run(test)
 

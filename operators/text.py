@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,6 +38,8 @@ class Score:
         tasks: heads wanted.
         cache: distinct texts remembered; 0 = none (a model cheaper than a look-up).
         beside: another operator on the same model: the two take turns.
+
+    `on_run(seconds, texts)`, where set, is told of every batch of the model, in the thread that ran it.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Score:
         self.reused = 0
         self.fast = 0
         self.run_s = 0.0
+        self.on_run: Callable[[float, int], None] | None = None
         self.abstained: Counter[str] = Counter()
 
     async def process(self, batch: PostBatch) -> Emit:
@@ -130,6 +133,8 @@ class Score:
         self._text_s = raw.run_s / len(texts)
         self.scored += len(texts)
         self.run_s += raw.run_s
+        if self.on_run is not None:
+            self.on_run(raw.run_s, len(texts))
         self.abstained.update(raw.abstained.values())
         micro = self._calibrate.calibrate(self._model.spec, raw, self._tasks)
         fast = np.zeros(len(texts), np.int32) if raw.fast is None else raw.fast.astype(np.int32)

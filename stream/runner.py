@@ -71,6 +71,7 @@ class Runner:
         if metrics is not None:
             self._pulse.on_commit = metrics.commit
             self._pulse.on_dead = metrics.dead_letter
+            topology.score.on_run = metrics.inference
         run = topology.config.run
         self._pace = Pace(
             batch_size=run.batch_size,

@@ -199,6 +199,7 @@ def test_feed_and_metrics_say_what_the_log_says() -> None:
         assert 'affect_records_total{outcome="applied"} 3.0' in text
         assert 'affect_dead_letters_total{reason="bad_json"} 1.0' in text
         assert "affect_commit_seconds_count" in text
+        assert "affect_inference_rows_total 3.0" in text
         assert feed.history.keys()
 
     live(scene, feed=feed, metrics=metrics)

@@ -50,7 +50,7 @@ def block(pane: int, n: int, stamp: int, total: int = 0, marks: tuple[int, ...] 
     """`n` posts of unknown authors about `x`, and so about `all:*`."""
     names = ["x", "all:*"]
     return PaneBlock(
-        0, stamp, pane, names, np.array([[n, n, n, n * MICRO, n * MICRO, total]] * 2, np.int64), no_voices(3),
+        0, stamp, pane, names, np.array([[n, n, n, n * MICRO, n * MICRO, 0, total]] * 2, np.int64), no_voices(3),
         no_voices(1),
         np.array([0, 1] * len(marks), np.int32), np.repeat(np.array(marks, np.int64), 2),
     )  # fmt: skip

@@ -162,10 +162,10 @@ Play = Callable[..., None]
 
 
 async def shown(page: Any) -> None:
-    await page.wait_for_selector("#board:not([hidden]) .chart canvas", timeout=10_000)
+    await page.wait_for_selector("#board:not([hidden]) .chart canvas", timeout=30_000)
 
 
-async def until(page: Any, expression: str, seconds: float = 15.0) -> None:
+async def until(page: Any, expression: str, seconds: float = 30.0) -> None:
     """Wait until a JavaScript expression holds; Playwright's own wait calls eval in the page, which the CSP forbids."""
     for _ in range(int(seconds / 0.05)):
         if await page.evaluate(expression):

@@ -96,7 +96,7 @@ def test_operations_have_a_sum_for_every_domain(play: Play) -> None:
         assert await text(page, "#link") == "Live"
         await page.click("#tab-social")
         await page.wait_for_selector("#link[data-state=waiting]")
-        assert "log away" in await text(page, "#notice")
+        await until(page, "document.querySelector('#notice').textContent.includes('log away')")
 
     play(scene, three_views(), path="?view=market")
 

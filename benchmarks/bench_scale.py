@@ -99,7 +99,7 @@ def window(told: list[Told], workers: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--posts", type=int, default=400_000)
+    parser.add_argument("--posts", type=int, default=1_200_000)
     parser.add_argument("--workers", default="1,2")
     args = parser.parse_args()
     counts = [int(text) for text in args.workers.split(",")]

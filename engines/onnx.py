@@ -1,4 +1,4 @@
-"""An encoder in ONNX on the CPU, one row a run: a row's digits never depend on its neighbours. Door of `onnxruntime`.
+"""An encoder in ONNX on the CPU, one row a run: a row's digits never depend on its neighbours.
 
 int8 activations are cut by the range of the tensor that a run sees, and padding changes the order of sums. So every
 text runs by itself, at its own length: there is neither padding nor a neighbour. Measured, that costs 7 to 27 %
@@ -10,38 +10,15 @@ the same bytes on one machine and package version, however many threads there ar
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.base import EngineSpec, ScoreBatch, TensorBatch
-from engines.errors import EngineLost, ManifestInvalid, MissingExtra
+from engines.errors import EngineLost, ManifestInvalid
+from engines.onnx_session import Session, open_session
 from engines.token_rows import by_task, outputs, token_rows
-
-
-class _Port(Protocol):
-    name: str
-    type: str
-    shape: Sequence[object]
-
-
-class _Facts(Protocol):
-    custom_metadata_map: Mapping[str, str]
-
-
-class _Session(Protocol):
-    """What is used of `onnxruntime.InferenceSession`, which has no types of its own."""
-
-    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]: ...
-
-    def get_inputs(self) -> list[_Port]: ...
-
-    def get_outputs(self) -> list[_Port]: ...
-
-    def get_modelmeta(self) -> _Facts: ...
 
 
 class OnnxEngine:
@@ -62,23 +39,7 @@ class OnnxEngine:
     """
 
     def __init__(self, spec: EngineSpec, model: bytes, threads: int = 1) -> None:
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise MissingExtra(
-                f"model {spec.name!r} needs onnxruntime; install it with `pip install 'affectstream[onnx]'`"
-            ) from error
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session: _Session | None = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises its own kinds, which share no parent
-            raise ManifestInvalid(
-                f"model {spec.name!r}: onnxruntime {ort.__version__} cannot load it: {error}"
-            ) from error
+        self._session: Session | None = open_session(spec.name, model, 1, "onnx")
         self.spec = spec
         self._pool = ThreadPoolExecutor(threads, "onnx") if threads > 1 else None
         self._check()
@@ -126,7 +87,7 @@ class OnnxEngine:
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _open(self) -> _Session:
+    def _open(self) -> Session:
         if self._session is None:
             raise EngineLost(f"engine {self.spec.model_id!r} is closed; load it again")
         return self._session

@@ -19,6 +19,12 @@ class Port(Protocol):
     shape: Sequence[object]
 
 
+class Facts(Protocol):
+    """What a file says about itself."""
+
+    custom_metadata_map: Mapping[str, str]
+
+
 class Session(Protocol):
     """What is used of `onnxruntime.InferenceSession`, which has no types of its own."""
 
@@ -27,6 +33,8 @@ class Session(Protocol):
     def get_inputs(self) -> list[Port]: ...
 
     def get_outputs(self) -> list[Port]: ...
+
+    def get_modelmeta(self) -> Facts: ...
 
 
 def open_session(name: str, model: bytes, threads: int, extra: str) -> Session:

@@ -76,7 +76,7 @@ DOORS = {
     "cv2": {"operators/pictures.py"},
     "soundfile": {"operators/sounds.py", "engines/training/"},
     "onnxruntime": {
-        "engines/derive/", "engines/onnx.py", "engines/onnx_cuda.py", "engines/onnx_session.py", "engines/training/",
+        "engines/derive/", "engines/onnx_cuda.py", "engines/onnx_session.py", "engines/training/",
     },
     "onnx": {"engines/derive/", "engines/encoder_weights.py", "engines/imports/", "engines/training/"},
     "tensorrt": {"engines/tensorrt.py", "engines/tensorrt_build.py"},

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from operators.ontology import Ontology
+from operators.ontology import Ontology, shares
 from operators.records import F64, I32, MICRO
 
 AROUSAL: Final = {
@@ -46,3 +46,20 @@ def valence_arousal(task: str, micro: I32, labels: Sequence[str]) -> tuple[F64, 
     rolled = ontology.roll_up(task, micro, labels)
     signs = np.array([AROUSAL.get(name, 0) for name in ontology.secondaries], np.int64)
     return rolled.valence / MICRO, (rolled.secondary @ signs) / MICRO
+
+
+def tones(task: str, micro: I32, labels: Sequence[str]) -> F64:
+    """Negative, neutral and positive share, float64 [n, 3], rows sum to 1, of probabilities int32 [n, labels].
+
+    Valence is the last less the first. Labels without a sign, such as surprise, are neutral here, and so is a row
+    without any mass.
+
+    Raises:
+        ConfigInvalid: the ontology does not know the task or a label.
+    """
+    ontology = Ontology.load()
+    mass = shares(micro)
+    signs = np.array([ontology.place(task, label).valence for label in labels], np.int64)
+    below, above = mass[:, signs < 0].sum(axis=1), mass[:, signs > 0].sum(axis=1)
+    found: F64 = np.stack([below, MICRO - below - above, above], axis=1) / MICRO
+    return found

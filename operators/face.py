@@ -14,11 +14,14 @@ from operators.calibrate import Calibrate
 from operators.circumplex import valence_arousal
 from operators.detectors import Detector, Found
 from operators.errors import ConfigInvalid
+from operators.eyes import Eyes
 from operators.pictures import Grey, best_match, cut_square, resized, sharpness
 from operators.records import I32
 
 Flaw = Literal["", "small", "dark", "blurred", "turned"]
 FACE_TASK: Final = "ferplus8"
+EYES_EVERY_MS: Final = 1_000
+"""The eyes of the largest face that can be read are looked at so often: sixty times in a minute of PERCLOS."""
 _PATCH: Final = 24
 """Pixels a side of the patch a face is followed by."""
 
@@ -68,6 +71,7 @@ class FaceReading:
         box: x, y, width, height in pixels of the frame.
         micro: calibrated probabilities of `FaceReader.labels`, int32 [labels] in millionths; None = too poor to score.
         valence, arousal: in -1..1, derived from `micro` (`operators.circumplex`), not measured; None with `micro`.
+        eyes_open: see `Eyes.are_open`; None where they were not looked at.
     """
 
     box: tuple[int, int, int, int]
@@ -75,6 +79,7 @@ class FaceReading:
     micro: I32 | None
     valence: float | None
     arousal: float | None
+    eyes_open: bool | None = None
 
 
 @dataclass(slots=True)
@@ -88,12 +93,21 @@ class _Followed:
 class FaceReader:
     """Reads the frames of one camera, in order. Not thread-safe; keeps no face longer than `detect_ms`, and no name.
 
+    Args:
+        eyes: looks at the eyes of the largest face, every `EYES_EVERY_MS`; None = nobody does.
+
     Example:
         reader = FaceReader(load_face_model(research=True), Haar())
         readings = reader.read(decode_grey(jpeg, FRAME_LIMITS), at_ms)
     """
 
-    def __init__(self, model: FaceModel, detector: Detector, settings: FaceSettings = FaceSettings()) -> None:
+    def __init__(
+        self,
+        model: FaceModel,
+        detector: Detector,
+        settings: FaceSettings = FaceSettings(),
+        eyes: Eyes | None = None,
+    ) -> None:
         head = model.spec.head(FACE_TASK)
         if head is None:
             known = ", ".join(h.task for h in model.spec.heads)
@@ -102,6 +116,8 @@ class FaceReader:
         self.model = model
         self._detector = detector
         self._settings = settings
+        self._eyes = eyes
+        self._eyed_ms: int | None = None
         self._calibrate = Calibrate()
         self._followed: list[_Followed] = []
         self._searched_ms: int | None = None
@@ -121,8 +137,15 @@ class FaceReader:
                 readings.append(FaceReading(box, quality, None, None, None))
             else:
                 k = next(rows)
-                readings.append(FaceReading(box, quality, micro[k], float(valence[k]), float(arousal[k])))
+                opened = self._look(grey, face, at_ms) if k == 0 else None
+                readings.append(FaceReading(box, quality, micro[k], float(valence[k]), float(arousal[k]), opened))
         return readings
+
+    def _look(self, grey: Grey, face: Found, at_ms: int) -> bool | None:
+        if self._eyes is None or (self._eyed_ms is not None and 0 <= at_ms - self._eyed_ms < EYES_EVERY_MS):
+            return None
+        self._eyed_ms = at_ms
+        return self._eyes.are_open(grey, face)
 
     def locate(self, grey: Grey, at_ms: int) -> list[Found]:
         """Where the faces are: followed from the frame before, or searched for when that is too long ago or failed.

@@ -1,4 +1,4 @@
-"""Late fusion: what several modalities say of one room at a moment, some of them missing, and how far they agree.
+"""Late fusion: what several modalities say of one seat at a moment, some of them missing, and how far they agree.
 
 Each modality gives a distribution over the same classes (negative, neutral, positive; or any other). The fused one is
 the linear pool of those that are there, by weights learned on development data (`fit_weights`). Ambivalence is the
@@ -6,7 +6,8 @@ generalised Jensen-Shannon divergence among them (Lin 1991), over the most it ca
 the same, 1 where no two share a class (discord between modalities, after BAH). A modality that is missing takes its
 weight out of `confidence` and is named; nothing is filled in for it.
 
-Readings of a room, not of a seat: whoever sums seats up to a room keeps the k-seat rule (`operators/veil.py`).
+What is fused here is of one seat and stays where it was scored (`operators/seat_readings.py`); a room is told of
+through the veil alone (`operators/veil.py`).
 """
 
 from __future__ import annotations
@@ -126,20 +127,25 @@ def fit_weights(names: Sequence[str], said: Sequence[F64], truth: Sequence[int])
     return {name: float(weight) for name, weight in zip(names, weights, strict=True)}
 
 
+def moment_of(at_ms: int) -> int:
+    """The moment of the grid within `NEAR_MS` of a time."""
+    return (at_ms + NEAR_MS) // STEP_MS * STEP_MS
+
+
 @dataclass(slots=True)
 class _Moment:
-    """What was said of a moment so far: sum of the distributions times their counts, and the counts."""
+    """What was said of a moment so far, by modality: each reading once, under its time and its bytes."""
 
-    sums: dict[str, F64] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    said: dict[str, dict[tuple[int, bytes], F64]] = field(default_factory=dict)
 
 
 class Fusion:
-    """Readings of one room, aligned to a grid and fused.
+    """Readings of one seat, aligned to a grid and fused.
 
     A reading goes to the moment within `NEAR_MS` of it. A moment is told once nothing can reach it any more, that is
     when time, as the caller has it, is past it by `patience_ms`; what comes later still is left out and counted in
-    `late`. What is told does not depend on the order readings come in.
+    `late`. What is told does not depend, to the last bit, on the order readings come in, and one that comes twice
+    counts once.
 
     Args:
         weights: of every modality, >= 0; brought to sum 1.
@@ -158,22 +164,20 @@ class Fusion:
         self._told_ms = -1
         self.late = 0
 
-    def add(self, modality: str, at_ms: int, shares: F64, count: int = 1) -> None:
-        """Take in a reading. `count`: readings it stands for (seats of the room), >= 1.
+    def add(self, modality: str, at_ms: int, shares: F64) -> None:
+        """Take in a reading; those of one modality and moment are averaged.
 
         Raises:
             ConfigInvalid: a modality without a weight, or a distribution that is none.
         """
         if modality not in self._weights:
             raise ConfigInvalid(f"fusion: expected one of {', '.join(self._weights)}, got {modality!r}")
-        moment = (at_ms + NEAR_MS) // STEP_MS * STEP_MS
-        part = _distribution(modality, shares) * count
+        moment, part = moment_of(at_ms), _distribution(modality, shares)
         if moment <= self._told_ms:
             self.late += 1
             return
         held = self._moments.setdefault(moment, _Moment())
-        held.sums[modality] = held.sums[modality] + part if modality in held.sums else part
-        held.counts[modality] = held.counts.get(modality, 0) + count
+        held.said.setdefault(modality, {})[at_ms, part.tobytes()] = part
 
     def tell(self, now_ms: int) -> Iterator[Fused]:
         """The moments that are over at `now_ms`, oldest first, each once; those nobody spoke in are none."""
@@ -182,7 +186,8 @@ class Fusion:
                 return
             held = self._moments.pop(moment)
             self._told_ms = moment
-            found = pooled(self._weights, held.sums, moment)
+            said = {name: np.stack([parts[key] for key in sorted(parts)]).sum(0) for name, parts in held.said.items()}
+            found = pooled(self._weights, said, moment)
             if found is not None:
                 yield found
 

@@ -1,40 +1,38 @@
 """Cameras and microphones of a room: scored where they arrive. A picture or a sound is looked at and is gone.
 
-What goes on is a word of a seat every few seconds (`operators/participation.py`): how many pictures, in how many a face
-could be read, mean valence. No picture, sound or crop reaches a log, a topic, a page or a file, and none is kept beyond
-the next.
+What is read of it goes to the seat (`operators/seat_readings.py`), whose words the lesson says. No picture, sound or
+crop reaches a log, a topic, a page or a file, and none is kept beyond the next.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
-
-import numpy as np
 
 from engines.artefacts import Manifest
 from engines.load_media import FACE, VOICE, load_face_model, load_voice_model, media_manifest
 from engines.media import FaceModel, VoiceModel
 from operators.base import Clock
+from operators.circumplex import tones
 from operators.detectors import Haar
 from operators.errors import Rejected
-from operators.face import FaceReader
-from operators.participation import face, voice
+from operators.eyes import Eyes
+from operators.face import FACE_TASK, FaceReader
 from operators.pictures import PictureLimits, decode_grey
-from operators.records import MICRO
+from operators.seat_readings import SeatReadings
 from operators.sounds import from_pcm16
-from operators.speech import VoiceReader
+from operators.speech import VOICE_TASK, VoiceReader
 from stream.capture import PICTURE, PICTURE_MAX, SOUND, Passage, Piece
-from stream.lesson import Event, Lesson, Refused, Seat
+from stream.lesson import Event, Lesson, Seat
 from stream.permits import declaration
 
 if TYPE_CHECKING:
     from stream.config import Config
 
-WORD_EVERY_MS: Final = 5_000
+TOLD_EVERY_MS: Final = 5_000
+"""A page hears so often what became of its pieces."""
 LIMITS: Final = PictureLimits(size_max=PICTURE_MAX, pixels_max=1_000_000)
 
 
@@ -52,18 +50,16 @@ class Seats(Protocol):
 
 @dataclass(slots=True)
 class Watch:
-    """One seat's camera and microphone: the newest picture that waits, sums since the last word, what arrived."""
+    """One seat's camera and microphone: the newest picture that waits, what was read, what arrived."""
 
     seat: Seat
     faces: FaceReader | None
     voices: VoiceReader | None
+    readings: SeatReadings
     passages: dict[int, Passage] = field(default_factory=lambda: {k: Passage(k) for k in (PICTURE, SOUND)})
     waiting: tuple[bytes, int] | None = None
     overtaken: int = 0
-    frames: int = 0
-    valences: list[float] = field(default_factory=list)
-    tones: list[float] = field(default_factory=list)
-    said_ms: int = 0
+    told_ms: int = 0
 
 
 class CaptureDesk:
@@ -81,11 +77,14 @@ class CaptureDesk:
 
     def watch(self, seat: Seat, now_ms: int) -> Watch:
         """Begin with a seat."""
+        if seat.readings is None:
+            seat.readings = SeatReadings()
         return Watch(
             seat,
-            None if self._look is None else FaceReader(self._look, Haar()),
+            None if self._look is None else FaceReader(self._look, Haar(), eyes=Eyes()),
             None if self._hear is None else VoiceReader(self._hear),
-            said_ms=now_ms,
+            seat.readings,
+            told_ms=now_ms,
         )
 
     def take(self, watch: Watch, piece: Piece, now_ms: int) -> tuple[bytes, int] | None:
@@ -112,7 +111,9 @@ class CaptureDesk:
             return
         async with self._turn:
             found = await asyncio.to_thread(reader.read, samples, at_ms)
-        watch.tones += [reading.valence for reading in found if reading.valence is not None]
+        for reading in found:
+            if reading.micro is not None:
+                watch.readings.hear(reading.end_ms, tones(VOICE_TASK, reading.micro[None], reader.labels)[0])
 
     async def look(self, watch: Watch) -> None:
         """Look at the newest picture that waits, if there is one."""
@@ -126,10 +127,14 @@ class CaptureDesk:
         except Rejected:
             watch.passages[PICTURE].refused += 1
             return
-        watch.frames += 1
         # A seat is one person: the largest face that can be read stands for it, others in the picture do not count.
-        read = [reading.valence for reading in found if reading.valence is not None]
-        watch.valences += read[:1]
+        read = next((one for one in found if one.micro is not None), None)
+        if read is not None and read.micro is not None:
+            shares = tones(FACE_TASK, read.micro[None], reader.labels)[0]
+            watch.readings.look(at_ms, shares, away=False, eyes_open=read.eyes_open)
+        else:
+            away = not found or found[0].quality.flaw == "turned"
+            watch.readings.look(at_ms, None, away=away, eyes_open=None)
 
     def counts(self, watch: Watch) -> dict[str, int]:
         """What became of the pieces of a seat, for its own page: nobody else is told."""
@@ -144,31 +149,15 @@ class CaptureDesk:
             "skew_ms": watch.passages[PICTURE].skew_ms or watch.passages[SOUND].skew_ms,
         }
 
-    def words(self, watch: Watch, now_ms: int) -> list[Event]:
-        """What is to be said of the seat now: nothing until `WORD_EVERY_MS` have passed since the last words."""
-        if now_ms - watch.said_ms < WORD_EVERY_MS:
-            return []
-        said = []
-        if watch.frames:
-            said.append(face(watch.frames, len(watch.valences), _mean(watch.valences)))
-        if watch.tones:
-            said.append(voice(_mean(watch.tones)))
-        watch.said_ms, watch.frames, watch.valences, watch.tones = now_ms, 0, [], []
-        return [Event(watch.seat.room, watch.seat.name, word, now_ms) for word in said]
 
-
-async def glance(desk: CaptureDesk, seats: Seats, watch: Watch, key: str) -> dict[str, int] | None:
-    """Look at the newest picture; when it is time, say the words of the seat of `key`, if it still consents.
-
-    Returns what became of its pieces, when it was time.
-    """
+async def glance(desk: CaptureDesk, seats: Seats, watch: Watch) -> dict[str, int] | None:
+    """Look at the newest picture. Returns what became of the seat's pieces, every `TOLD_EVERY_MS`."""
     await desk.look(watch)
-    before = watch.said_ms
-    events = desk.words(watch, seats.clock.now_ms())
-    if events and key in seats.lesson.room(watch.seat.room).seats:
-        with contextlib.suppress(Refused):  # the log is away and too much waits: this word is lost
-            seats.send(events)
-    return desk.counts(watch) if watch.said_ms != before else None
+    now_ms = seats.clock.now_ms()
+    if now_ms - watch.told_ms < TOLD_EVERY_MS:
+        return None
+    watch.told_ms = now_ms
+    return desk.counts(watch)
 
 
 def captured_weights(config: Config) -> list[Manifest]:
@@ -195,7 +184,3 @@ def capture_desk(config: Config) -> CaptureDesk | None:
         return None
     look = load_face_model(research=research) if "face" in said else None
     return CaptureDesk(look, load_voice_model(research=research) if "voice" in said else None)
-
-
-def _mean(values: list[float]) -> int:
-    return round(float(np.mean(values)) * MICRO) if values else 0

@@ -234,7 +234,7 @@ class EdgeDoor:
         while True:
             while box.sounds:
                 await self._desk.hear(box.watch, *box.sounds.popleft())
-            counts = await glance(self._desk, self._seats, box.watch, box.key)
+            counts = await glance(self._desk, self._seats, box.watch)
             if counts is not None:
                 self._tell(box.who, Told("counts", counts=counts))
             await asyncio.sleep(LOOK_S)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from operators.participation import BUTTONS, OPTIONS, answer
+from operators.seat_readings import SeatReadings
 
 CODE_LETTERS: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 CODE_LENGTH: Final = 6
@@ -44,7 +45,8 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Seat:
-    """A consenting seat. `name`: random, for this lesson alone. `seen_ms`: when it was last connected."""
+    """A consenting seat. `name`: random, for this lesson alone. `seen_ms`: when it was last connected. `readings`: what
+    its camera, microphone and chat say, fused; None = it has neither camera nor microphone."""
 
     name: str
     room: str
@@ -53,6 +55,7 @@ class Seat:
     tokens: float = BURST
     filled_ms: int = 0
     sockets: int = 0
+    readings: SeatReadings | None = None
 
 
 @dataclass(slots=True)
@@ -147,6 +150,8 @@ class Lesson:
         """A button. Raises Refused: there is none of that name."""
         if word not in BUTTONS:
             raise Refused("no such button")
+        if word == "lost" and seat.readings is not None:
+            seat.readings.lost(now_ms)
         return [Event(seat.room, seat.name, word, now_ms)]
 
     def reply(self, seat: Seat, number: int, option: int, now_ms: int) -> list[Event]:
@@ -178,16 +183,20 @@ class Lesson:
         return [*before, Event(seat.room, seat.name, "gone", now_ms)]
 
     def tick(self, now_ms: int) -> list[Event]:
-        """Say of every consenting seat that it is there; let go of those that have been away for long."""
+        """Say of every consenting seat that it is there, and what its camera, microphone and chat have shown; let go of
+        those that have been away for long."""
         events = []
-        for room in self.rooms.values():
+        for name, room in self.rooms.items():
             for key, seat in list(room.seats.items()):
                 if seat.sockets:
                     seat.seen_ms = now_ms
                 if now_ms - seat.seen_ms > AWAY_MS:
                     del room.seats[key]
                     self._told(room, withdrawn=1)
-                elif now_ms - seat.said_ms >= HERE_EVERY_MS:
+                    continue
+                if seat.readings is not None:
+                    events += [Event(name, seat.name, word, at_ms) for at_ms, word in seat.readings.words(now_ms)]
+                if now_ms - seat.said_ms >= HERE_EVERY_MS:
                     seat.said_ms = now_ms
                     events.append(Event(room.name, seat.name, "here", now_ms))
         return events

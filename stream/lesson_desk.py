@@ -13,10 +13,10 @@ import numpy as np
 
 from engines.base import EngineSpec
 from operators.base import Clock
+from operators.circumplex import tones
 from operators.classroom import TASK
-from operators.ontology import Ontology
 from operators.participation import chat
-from operators.records import I32, PostBatch, SignalRow
+from operators.records import F64, I32, MICRO, PostBatch, SignalRow
 from stream.audit import Audit
 from stream.base import CommitUnit, Log, Output, partition_of
 from stream.config import Config
@@ -97,8 +97,12 @@ class LessonDesk:
         if topology is None:
             raise Refused("the engine is starting")
         scored = (await topology.score.process(_line(text))).batch.scores[TASK]
-        valence, confusion = _valence(topology.model.spec, scored)
-        return [Event(seat.room, seat.name, chat(valence, confusion), self.clock.now_ms())]
+        shares, confusion = _read(topology.model.spec, scored)
+        now_ms = self.clock.now_ms()
+        if seat.readings is not None:
+            seat.readings.say(now_ms, shares, confusion / MICRO)
+        valence = round(float(shares[2] - shares[0]) * MICRO)
+        return [Event(seat.room, seat.name, chat(valence, confusion), now_ms)]
 
     async def keep_marks(self, room: str, marks: Sequence[Mark]) -> None:
         """Keep the marks of a room with the log."""
@@ -170,9 +174,8 @@ def _line(text: str) -> PostBatch:
     )
 
 
-def _valence(spec: EngineSpec, scored: I32) -> tuple[int, int]:
-    """Valence (positive less negative mass) and P(confusion) of a scored line, millionths."""
+def _read(spec: EngineSpec, scored: I32) -> tuple[F64, int]:
+    """Negative, neutral and positive share, float64 [3], and P(confusion), millionths, of a scored line."""
     head = spec.head(TASK)
     labels = () if head is None else head.labels
-    rolled = Ontology.load().roll_up(TASK, scored, labels)
-    return int(rolled.valence[0]), int(scored[0, labels.index("confusion")])
+    return tones(TASK, scored, labels)[0], int(scored[0, labels.index("confusion")])

@@ -109,7 +109,7 @@ class CaptureRoutes:
         await ws.send_bytes(msgspec.json.encode({"type": "seat", "key": key, "modalities": self._desk.modalities}))
         seat.sockets += 1
         watch = self._desk.watch(seat, clock.now_ms())
-        looking = asyncio.create_task(self._look(ws, watch, key))
+        looking = asyncio.create_task(self._look(ws, watch))
         try:
             await self._take(ws, watch, key, seat)
         finally:
@@ -140,10 +140,10 @@ class CaptureRoutes:
             if sound is not None:
                 await self._desk.hear(watch, *sound)
 
-    async def _look(self, ws: web.WebSocketResponse, watch: Watch, key: str) -> None:
-        """Look at the newest picture again and again, and say what was seen."""
+    async def _look(self, ws: web.WebSocketResponse, watch: Watch) -> None:
+        """Look at the newest picture again and again, and say what became of them."""
         while True:
-            counts = await glance(self._desk, self._seats, watch, key)
+            counts = await glance(self._desk, self._seats, watch)
             if counts is not None:
                 await ws.send_bytes(msgspec.json.encode({"type": "counts", **counts}))
             await asyncio.sleep(LOOK_S)

@@ -21,9 +21,9 @@ GROUND = {
     "operators": set(
         """
         admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire
-        circumplex clock correct cues detectors domain errors evolution fingerprint frames gate gazetteer
-        interval masking names ontology panes participation past pictures post_reader prewalk reasons
-        records registry schema scores_wire sent signal_wire slots sounds voices window
+        circumplex clock correct cues detectors domain errors evolution eyes fingerprint frames fuse gate
+        gazetteer interval masking names ontology panes participation past pictures post_reader prewalk reasons
+        records registry schema scores_wire seat_readings sent signal_wire slots sounds voices window
         """.split()
     ),
     "stream": set(

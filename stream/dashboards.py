@@ -75,9 +75,11 @@ def _work() -> tuple[Panel, ...]:
     return (
         Panel("Model: seconds a batch", "Time in the engine, median and 99th percentile.",
               _quantiles("affect_inference_seconds"), unit="s"),
-        Panel("Model: texts a second", "Texts scored, known copies are not; fast: posts a cascade answered without it.",
+        Panel("Model: texts a second",
+              "Texts scored, known copies are not; fast: posts a cascade answered without it; no score: abstained.",
               (Promql(f"sum by (domain) (rate(affect_inference_rows_total{{{MINE}}}{RATE}))", "{{domain}}"),
-               Promql(f"sum by (domain) (rate(affect_fast_posts_total{{{MINE}}}{RATE}))", "{{domain}}, fast")),
+               Promql(f"sum by (domain) (rate(affect_fast_posts_total{{{MINE}}}{RATE}))", "{{domain}}, fast"),
+               Promql(f"sum by (reason) (rate(affect_abstained_texts_total{{{MINE}}}{RATE}))", "no score: {{reason}}")),
               unit="reqps"),
         Panel("Seconds a commit", "Time in the log, median and 99th percentile.",
               _quantiles("affect_commit_seconds"), unit="s"),

@@ -19,6 +19,7 @@ the newest `OpsStatus`, so one scrape never shows half a commit and the conserva
     affect_inference_seconds                   histogram  one model batch
     affect_inference_rows_total                counter    texts scored
     affect_fast_posts_total                    counter    posts a cascade answered without its better model
+    affect_abstained_texts_total{reason}       counter    texts the engine gave no score: off_schema, refused, budget
     affect_dead_letters_total{reason}          counter
     affect_feed_readers                        gauge      pages and feeds connected
     affect_feed_dropped_total{reason}          counter    readers cut off: queue_full, stalled
@@ -27,13 +28,15 @@ the newest `OpsStatus`, so one scrape never shows half a commit and the conserva
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from engines.endpoint_prompt import Abstained
 from stream.ops_status import OpsStatus, together
 
 COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -105,6 +108,11 @@ class Metrics:
         )
         self._scored = Counter("affect_inference_rows", "Texts scored.", registry=self._registry)
         self._fast = Counter("affect_fast_posts", "Posts a cascade answered fast.", registry=self._registry)
+        self._abstained = Counter(
+            "affect_abstained_texts", "Texts the engine gave no score.", ["reason"], registry=self._registry
+        )
+        for why in get_args(Abstained):  # from 0 on, or the first would be no rise to rate()
+            self._abstained.labels(why)
         self._dead = Counter("affect_dead_letters", "Unusable messages.", ["reason"], registry=self._registry)
         self._held = Gauge("affect_in_flight_bytes", "Bytes read, not yet folded.", registry=self._registry)
         self._paused = Gauge("affect_partitions_paused", "Partitions waiting for room.", registry=self._registry)
@@ -115,6 +123,7 @@ class Metrics:
         self._reasons: set[str] = set()
         self._rooms: dict[str, tuple[int, int]] = {}
         self._fast_so_far: dict[str, int] = {}
+        self._abstained_so_far: dict[tuple[str, str], int] = {}
 
     def status(self, status: OpsStatus) -> None:
         """Export `status` from the next scrape on. Call at every commit. Of several domains the sums are exported."""
@@ -141,6 +150,12 @@ class Metrics:
         """A cascade has answered so many posts of `domain` without its better model since the run began."""
         self._fast.inc(posts - self._fast_so_far.get(domain, 0))
         self._fast_so_far[domain] = posts
+
+    def abstained(self, texts: Mapping[str, int], domain: str = "") -> None:
+        """The engine has given no score, by reason, to so many texts of `domain` since the run began."""
+        for reason, count in texts.items():
+            self._abstained.labels(reason).inc(count - self._abstained_so_far.get((domain, reason), 0))
+            self._abstained_so_far[domain, reason] = count
 
     def in_flight(self, held: int, paused: int, domain: str = "") -> None:
         """The run of `domain` holds `held` bytes read and not yet folded; `paused` of its partitions wait for room."""

@@ -227,6 +227,8 @@ class Runner:
             if self._metrics is not None:
                 self._metrics.status(status)
                 self._metrics.fast(self._topology.score.fast, self._topology.config.domain)
+                # A copy: the thread of the model may count on.
+                self._metrics.abstained(dict(self._topology.score.abstained), self._topology.config.domain)
                 self._metrics.in_flight(self.in_flight.held, self.in_flight.paused, self._topology.config.domain)
             await asyncio.sleep(1.0)
 

@@ -60,6 +60,19 @@ def test_timers_count_and_add_up() -> None:
     assert found[("affect_inference_rows_total", ())] == 64
 
 
+def test_abstained_texts_are_told_from_0_on_and_add_up_over_domains() -> None:
+    metrics = Metrics(process=False)
+    name = "affect_abstained_texts_total"
+    first = {labels: v for (found, labels), v in scraped(metrics).items() if found == name}
+    assert first == {(("reason", why),): 0 for why in ("off_schema", "refused", "budget")}
+    metrics.abstained({"budget": 3}, "market")
+    metrics.abstained({"budget": 5, "refused": 1}, "market")
+    metrics.abstained({"budget": 2}, "social")
+    found = scraped(metrics)
+    assert found[(name, (("reason", "budget"),))] == 7
+    assert found[(name, (("reason", "refused"),))] == 1
+
+
 def test_dead_letter_reasons_cannot_grow_without_end() -> None:
     metrics = Metrics(process=False)
     for k in range(MAX_REASONS + 50):

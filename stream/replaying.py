@@ -87,11 +87,32 @@ async def replay(
     if bar and topology.reading.foreign:
         sys.stderr.write(f"{topology.reading.said()}\n")
     if bar and topology.score.abstained:
-        why = ", ".join(f"{reason} {n}" for reason, n in topology.score.abstained.most_common())
-        sys.stderr.write(f"{topology.score.abstained.total()} answers gave no score ({why}): their posts are null\n")
+        sys.stderr.write(f"{unscored(topology.score.abstained)}: their posts are null\n")
     if bar and status.rejected:
         sys.stderr.write(f"{status.rejected} posts rejected: {await _reasons(log, topology)}\n")
     return rows, status
+
+
+def unscored(abstained: Counter[str]) -> str:
+    """How many answers of an endpoint gave no score, and why; most frequent first.
+
+    >>> unscored(Counter(budget=1, refused=2))
+    '3 answers gave no score (refused 2, budget 1)'
+    """
+    why = ", ".join(f"{reason} {n}" for reason, n in abstained.most_common())
+    return f"{abstained.total()} answers gave no score ({why})"
+
+
+def model_settings(path: str, engine: str) -> Config:
+    """The settings of the file `path`, of which `[engine]` and `[endpoint]` choose a model. `engine`: what `--engine`
+    says beside them.
+
+    Raises:
+        UsageError: the file cannot be used, or both choose.
+    """
+    if engine != "auto":
+        raise UsageError(f"--engine {engine}: -c {path} chooses the model already; give one of them")
+    return load_config(path)
 
 
 async def _as_before(log: Log, topology: Topology) -> None:

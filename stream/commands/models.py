@@ -22,7 +22,7 @@ from engines.artefacts import ZOO
 from engines.base import F64, HeadSpec, TextModel
 from engines.choice import CASCADE, choose
 from engines.errors import UnknownModel
-from engines.evaluate import Evaluation, evaluate, evaluate_values
+from engines.evaluate import Evaluation, calibration_error, evaluate, evaluate_values
 from engines.load import load_text_model
 from engines.probability import decided, millionths, probabilities
 from engines.tasks import ENCODER_TASKS, TaskSpec, task_spec
@@ -33,6 +33,8 @@ from operators.readable import readable
 from operators.records import I32, MICRO
 from stream.commands import media
 from stream.errors import UsageError
+from stream.replaying import model_settings, unscored
+from stream.topology import load_engine
 
 BATCH = 1024
 """Rows scored at a time: a few megabytes, and the engine is at its fastest."""
@@ -53,6 +55,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         " [n,48,48], or a folder of .png, .jpg; voices: a folder of .wav, .flac",
     )
     score.add_argument("--engine", default="auto", help="auto (the best for the task), hashed, stub or a model")
+    of_model = "settings whose [engine] and [endpoint] choose the model"
+    score.add_argument("-c", "--config", default=None, metavar="FILE.toml", help=of_model)
     score.add_argument(
         "--languages",
         choices=("all", "trained"),
@@ -68,6 +72,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="rows as in shared/data/text (.jsonl[.gz]) or shared/data/av; default: the public test half",
     )
     measure.add_argument("--engine", default="auto", help="as for score")
+    measure.add_argument("-c", "--config", default=None, metavar="FILE.toml", help=of_model)
     measure.add_argument("--json", action="store_true", help="one JSON object a task")
     measure.set_defaults(run=run_eval)
 
@@ -75,14 +80,16 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def run_score(args: argparse.Namespace) -> int:
     """Score every line, in input order, a batch at a time."""
     if args.task in media.TASKS:
+        _text_alone(args)
         return media.score(args)
     base = _BASE if args.task == PARROTT else args.task
-    model = _load(args.engine, base)
+    model = _load(args.engine, base, args.config)
     head = _head(model, base)
     calibrate = Calibrate()
     encoder = msgspec.json.Encoder()
     trained = None if args.languages == "all" else task_spec(base).languages
     foreign: Counter[str] = Counter()
+    abstained: Counter[str] = Counter()
     with _lines(args.input) as lines:
         rows = _texts(lines, _name(args.input))
         for batch in _batches(tqdm(rows, unit="row", disable=not sys.stderr.isatty() or args.input is None)):
@@ -90,7 +97,7 @@ def run_score(args: argparse.Namespace) -> int:
             if head.kind == "regression":
                 out: list[dict[str, object]] = _values(head, [key for key, _, _ in batch], raw.logits[base])
             else:
-                micro = calibrate.calibrate(model.spec, raw, [base])[base]
+                micro = np.maximum(calibrate.calibrate(model.spec, raw, [base])[base], 0)  # -1: abstained, see below
                 labels, values, chosen = (head.labels, micro, calibrate.decide(head, micro))
                 if args.task == PARROTT:
                     labels, values, chosen = _parrott(head, micro)
@@ -98,6 +105,9 @@ def run_score(args: argparse.Namespace) -> int:
                     {"id": key, "scores": dict(zip(labels, row, strict=True)), "labels": names}
                     for (key, _, _), row, names in zip(batch, (values / MICRO).tolist(), chosen, strict=True)
                 ]
+            for k, why in raw.abstained.items():
+                out[k] = {"id": batch[k][0], "scores": None, "labels": [], "reason": why}
+            abstained.update(raw.abstained.values())
             if trained is not None:
                 out = [
                     _unread(row, text, lang, trained, foreign) for row, (_, text, lang) in zip(out, batch, strict=True)
@@ -109,7 +119,19 @@ def run_score(args: argparse.Namespace) -> int:
         sys.stderr.write(
             f"{sum(foreign.values())} texts not scored: {base} was not trained on their language ({often})\n"
         )
+    if abstained:
+        sys.stderr.write(f"{unscored(abstained)}: their scores are null\n")
     return 0
+
+
+def _text_alone(args: argparse.Namespace) -> None:
+    """Faces and voices have their own models.
+
+    Raises:
+        UsageError: settings of a text model are given for one.
+    """
+    if args.config is not None:
+        raise UsageError(f"-c {args.config}: its models read texts, {args.task} is of faces or voices; leave it out")
 
 
 def _unread(
@@ -127,15 +149,20 @@ def run_eval(args: argparse.Namespace) -> int:
     """Print the task's metric with its interval, the published figure beside it, and a table per label."""
     if args.task == "all" and args.data is not None:
         raise UsageError("affect eval: --data names the rows of one task; give --task NAME, or drop --data")
+    if args.task == "all" and args.config is not None:
+        raise UsageError(f"affect eval: -c {args.config} is for one task (an endpoint's budget too); give --task NAME")
     if args.task in media.TASKS:
+        _text_alone(args)
         _report(*media.measure(args), as_json=args.json)
         return 0
     found: list[tuple[str, Evaluation]] = []
-    for spec, model in _measured(args.engine, args.task):
+    for spec, model in _measured(args.engine, args.task, args.config):
         path = args.data if args.data is not None else _public_half(spec)
-        one, skipped = _evaluate(model, spec, path)
+        one, skipped, abstained = _evaluate(model, spec, path)
         found.append((model.spec.model_id, one))
         _report(one, f"{model.spec.model_id} on {path}", skipped, as_json=args.json)
+        if abstained:
+            sys.stderr.write(f"{unscored(abstained)}: counted as wrong, left out of the ECE\n")
     if args.task == "all" and not args.json:
         _print_table(found)
     return 0
@@ -151,10 +178,10 @@ def _report(found: Evaluation, where: str, skipped: int, *, as_json: bool) -> No
     print(msgspec.json.encode(report).decode(), flush=True)
 
 
-def _measured(engine: str, task: str) -> Iterator[tuple[TaskSpec, TextModel]]:
+def _measured(engine: str, task: str, config: str | None) -> Iterator[tuple[TaskSpec, TextModel]]:
     """The tasks to measure, each with the model that `affect score` takes for it; every model is loaded once."""
     if task != "all":
-        yield task_spec(task), _load(engine, task)
+        yield task_spec(task), _load(engine, task, config)
         return
     loaded: dict[str, TextModel] = {}
     for spec in ENCODER_TASKS:
@@ -166,9 +193,13 @@ def _measured(engine: str, task: str) -> Iterator[tuple[TaskSpec, TextModel]]:
             yield spec, loaded[key]
 
 
-def _load(engine: str, task: str) -> TextModel:
-    """The model for one task; a refused better one is said aloud, never passed over in silence."""
-    model = load_text_model(engine, threads=0, tasks=(task,))
+def _load(engine: str, task: str, config: str | None = None) -> TextModel:
+    """The model for one task: that of the settings `config`, else `engine`. A refused better one is said aloud, never
+    passed over in silence."""
+    if config is None:
+        model = load_text_model(engine, threads=0, tasks=(task,))
+    else:
+        model = load_engine(model_settings(config, engine), (task,))
     if model.reason and sys.stderr.isatty():
         sys.stderr.write(f"engine {model.spec.model_id} ({model.reason})\n")
     return model
@@ -255,15 +286,23 @@ def _public_half(spec: TaskSpec) -> Path:
     return Path(root) / "text" / spec.data_set / "test_public.jsonl.gz"
 
 
-def _evaluate(model: TextModel, spec: TaskSpec, path: Path) -> tuple[Evaluation, int]:
-    """Score the labelled rows of a file. Also the number of rows without a label of this task."""
+def _evaluate(model: TextModel, spec: TaskSpec, path: Path) -> tuple[Evaluation, int, Counter[str]]:
+    """Score the labelled rows of a file. Also the number of rows without a label of this task, and of those an endpoint
+    gave no score, by reason: they have no label, which is wrong, and no probability to hold against the truth."""
     head = _head(model, spec.task)
     texts, truth, skipped = labelled(spec, path)
-    logits = model.logits(texts).logits[spec.task]
+    raw = model.logits(texts)
+    logits, absent = raw.logits[spec.task], list(raw.abstained)
     if spec.kind == "regression":
-        return evaluate_values(spec, truth, logits), skipped
-    chosen = decided(head, millionths(head, logits))
-    return evaluate(spec, truth, chosen, probabilities(head, logits)), skipped
+        return evaluate_values(spec, truth, logits), skipped, Counter()
+    chosen, stated = decided(head, millionths(head, logits)), probabilities(head, logits)
+    chosen[absent] = False
+    found = evaluate(spec, truth, chosen, stated)
+    if absent:
+        there = np.setdiff1d(np.arange(len(texts)), absent)
+        ece = calibration_error(spec, truth[there], stated[there]) if len(there) else None
+        found = msgspec.structs.replace(found, ece=ece)
+    return found, skipped, Counter(raw.abstained.values())
 
 
 def labelled(spec: TaskSpec, path: Path) -> tuple[list[str], NDArray[np.float32], int]:
@@ -295,9 +334,9 @@ def _print_evaluation(found: Evaluation, where: str, skipped: int) -> None:
     for m in found.metrics:
         print(f"  {m.metric:15} {m.value:.4f}  95 % [{m.lo:.4f}, {m.hi:.4f}]")
     print(f"  published       {found.published}")
-    if found.ece is None:
+    if not found.labels:
         return
-    print(f"  ECE             {found.ece:.4f}")
+    print(f"  ECE             {'-' if found.ece is None else f'{found.ece:.4f}'}")
     width = max(len(s.label) for s in found.labels)
     print(f"  {'label':{width}}  precision  recall  F1     support")
     for s in found.labels:

@@ -17,7 +17,7 @@ from stream.config import DOMAINS, INPUT_TOPICS, Config, load_config
 from stream.connect import open_existing, open_log
 from stream.errors import UsageError
 from stream.live import Play
-from stream.replaying import ingest_file, replay, replay_config
+from stream.replaying import ingest_file, model_settings, replay, replay_config
 from stream.results import write_lines
 
 SCENARIOS = {"panic": "market", "hurricane": "crisis", "launch": "social"}
@@ -76,6 +76,9 @@ def _add_replay(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--engine", default="auto", metavar="NAME", help="model, or stub (default: the best for every head)"
     )
     replay.add_argument(
+        "-c", "--config", default=None, metavar="FILE.toml", help="its [engine] and [endpoint] choose the model"
+    )
+    replay.add_argument(
         "--rank-time", type=float, default=None, metavar="SECONDS", help="post k happens at start + k * S"
     )
     replay.add_argument(
@@ -120,6 +123,9 @@ def run_replay(args: argparse.Namespace) -> int:
         workers=args.workers,
         languages=args.languages,
     )
+    if args.config is not None:
+        chosen = model_settings(args.config, args.engine)
+        config = msgspec.structs.replace(config, engine=chosen.engine, endpoint=chosen.endpoint).check()
     return asyncio.run(_replay(config, args, out))
 
 

@@ -22,20 +22,27 @@ SHOWN_POSTS = 3
 MOST_WAITING = 50
 """Alerts whose posts are looked for; where more fire at once, the oldest of them stay without."""
 PATIENCE_S = 30.0
+"""Of whoever cannot go on before the posts are there: a delivery holds up those behind it."""
+LATE_S = 600.0
+"""Of the page, which shows the alert meanwhile. Searches of all domains take turns, and the wait for a turn counts:
+on a busy machine both together pass `PATIENCE_S`, and a search given up was work for nothing."""
 
 
-def posts_behind(explain: Explain | None, most: int) -> PostsOf | None:
-    """Looks for the posts that moved the row an alert fired on, at most `most` of them; None = nobody can, or 0."""
-    return None if explain is None or most == 0 else partial(_posts_behind, explain, most)
+def posts_behind(explain: Explain | None, most: int, patience_s: float = PATIENCE_S) -> PostsOf | None:
+    """Looks for the posts that moved the row an alert fired on, at most `most` of them; None = nobody can, or 0.
+
+    `patience_s`: longest search, the wait for its turn included; then the alert goes without.
+    """
+    return None if explain is None or most == 0 else partial(_posts_behind, explain, most, patience_s)
 
 
-async def _posts_behind(explain: Explain, most: int, alert: Alert) -> tuple[AlertPost, ...]:
+async def _posts_behind(explain: Explain, most: int, patience_s: float, alert: Alert) -> tuple[AlertPost, ...]:
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             found = await explain(alert.row_id, most, "auto")
     except (AffectError, TimeoutError) as problem:
         # The alert is worth more than its posts: it goes without.
-        log_.info("posts of %s: %s", alert.alert_id, str(problem) or f"not found within {PATIENCE_S:g} s")
+        log_.info("posts of %s: %s", alert.alert_id, str(problem) or f"not found within {patience_s:g} s")
         return ()
     return tuple(AlertPost(p.post_id, p.text_masked, p.label, p.moved) for p in found.posts if p.moved)
 

@@ -17,7 +17,7 @@ from operators.clock import BEGINNING
 from operators.records import SignalRow
 from operators.rolling import FOREVER
 from operators.window import parse_span
-from stream.alert_desk import SHOWN_POSTS, AlertDesk, posts_behind
+from stream.alert_desk import LATE_S, SHOWN_POSTS, AlertDesk, posts_behind
 from stream.alerting import AlertWorker, load_rules, newest_alerts
 from stream.base import Log
 from stream.contribution import Explain
@@ -98,7 +98,7 @@ class Runner:
         self._desk = (
             None
             if feed is None
-            else AlertDesk(feed, topology.config.alerts.page or "/", posts_behind(explain, SHOWN_POSTS))
+            else AlertDesk(feed, topology.config.alerts.page or "/", posts_behind(explain, SHOWN_POSTS, LATE_S))
         )
         self._alerts = self._alert_worker() if topology.config.alerts.rules else None
         # A replay is of the past: nobody is to be woken by it.

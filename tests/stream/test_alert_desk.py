@@ -13,11 +13,11 @@ import pytest
 
 from operators.records import Alert
 from stream.alert_cards import AlertPost, card_of
-from stream.alert_desk import MOST_WAITING, AlertDesk, posts_behind
+from stream.alert_desk import LATE_S, MOST_WAITING, AlertDesk, posts_behind
 from stream.base import CommitUnit, Output
 from stream.config import Config
 from stream.contributing import explainer
-from stream.contribution import By, Contribution
+from stream.contribution import By, ContributingPost, Contribution
 from stream.errors import LogUnavailable, UsageError
 from stream.feed import MAX_ALERTS, Feed, Subscription
 from stream.memory import MemoryLog
@@ -98,6 +98,35 @@ def test_a_search_that_fails_costs_the_posts_alone_and_a_storm_of_alerts_is_boun
         assert {(card.link, card.posts) for card in held} == {(None, ())}
 
     asyncio.run(scene())
+
+
+def found(row_id: str) -> Contribution:
+    post = ContributingPost("p", 0, 0, 1, 0.1, "fear", "masked")
+    return Contribution(row_id, 0.9, 0.8, 0.95, 50, 0.1, 50, 0.8, None, "source", (), (post,), (), True)
+
+
+def test_posts_that_wait_for_their_turn_come_late_on_the_page_and_not_at_all_to_a_webhook() -> None:
+    async def scene() -> None:
+        turn = asyncio.Lock()
+        await turn.acquire()  # another domain searches
+
+        async def explain(row_id: str, top: int, by: By) -> Contribution:
+            async with turn:
+                return found(row_id)
+
+        hasty = posts_behind(explain, 3, 0.01)
+        assert hasty is not None
+        assert await hasty(alert()) == ()
+        feed = Feed(first_id=0)
+        desk = AlertDesk(feed, "", posts_behind(explain, 3, LATE_S))
+        desk.take([alert(1), alert(2)])
+        await asyncio.sleep(0.05)
+        assert [card.posts for card in feed.alerts()] == [(), ()]
+        turn.release()
+        await until(lambda: all(card.posts for card in feed.alerts()))
+        await desk.stop()
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
 
 
 def test_nobody_looks_where_none_are_wanted() -> None:

@@ -47,6 +47,7 @@ train: .venv-train/.done ## rebuild the hashed bag (own environment with torch)
 	@.venv-train/bin/python -m engines.training $(ARGS)
 
 encoder: .venv-train/.done ## rebuild text-affect: hours on a CPU; the same command goes on after an interruption
+	@bash deploy/base-encoder.sh build/bge-small
 	@.venv-train/bin/python -m engines.training.text_affect $(ARGS)
 
 faces: .venv-train/.done ## rebuild face-affect (research): an hour on a core; goes on after an interruption

@@ -1,6 +1,8 @@
-"""`python -m engines.training`: rebuild `engines/zoo/hashed-bag` from the data sets, one thread, seed recorded.
+"""`python -m engines.training`: rebuild `engines/zoo/hashed-bag`, a student of `text-affect`; one thread, seed recorded.
 
-Needs the extra `train` (torch) and the data folder (`AFFECT_DATA` or `--data`).
+The teacher (`--teacher`, a model file of `make encoder`) is asked about every training text and about tweets whose labels are
+not read; a quarter of an hour on a core, kept in `--work`. Needs the extra `train` (torch) and the data folder
+(`AFFECT_DATA` or `--data`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from engines.artefacts import ZOO, Manifest, MetricRow, pack_weights, write_model
@@ -23,12 +24,17 @@ from engines.base import EngineSpec, HeadSpec, TextModel
 from engines.errors import AffectError
 from engines.features import featurize
 from engines.hashed import HashedEngine
+from engines.tasks import ENCODER_TASKS
 from engines.training.card import write_card
-from engines.training.data import Rows, TaskData, load_all
-from engines.training.measure import logits_of, measure
+from engines.training.data import TaskData, load_all
+from engines.training.fine_tune import bf16_is_fast
+from engines.training.finish import scaling
+from engines.training.measure import bare_head, logits_of, measure
 from engines.training.reliability import reliability_svg
 from engines.training.sources import sources
-from engines.training.text import Examples, HeadLoss, Recipe, integers, train
+from engines.training.teacher import told, unlabelled
+from engines.training.text import Examples, Recipe, in_units, integers, train
+from engines.training.text_affect import head_losses, in_training, pieces_of, started
 
 INTENDED = (
     "Shares of emotions, market stance and relief needs over many posts (rolling signals), in English. Scores of one"
@@ -41,8 +47,6 @@ LIMITS = (
     " the tables); `child_alone` never occurs in the data and `offer` has 7 training rows: neither is usable. Not for"
     " judging a person."
 )
-BALANCE = {"sentiment3": 1.0, "emtract7": 0.5, "bullbear3": 0.5, "crisis_info6": 0.5}
-"""Class weights are prior^-BALANCE: average recall asks for even classes, the others for something between."""
 SHARE = {"sentiment3": 0.5, "emtract7": 1.5, "bullbear3": 1.5}
 """Weight of a head in the loss where it is not 1: chosen on dev (the largest set overfits first)."""
 
@@ -57,29 +61,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     torch.set_num_threads(1)  # more threads add up in another order: another artefact
     recipe = Recipe(epochs=options.epochs, seed=options.seed)
-    data = load_all(Path(options.data) / "text")
+    data = load_all(Path(options.data) / "text", ENCODER_TASKS)
     for d in data:
         print(
             f"{d.spec.data_set}: train {len(d.train.texts)}, dev {len(d.dev.texts)}, test_public {len(d.test.texts)};"
             f" {d.dropped} training rows left out: their text is a dev or test text of some set"
         )
-    examples = join([d.spec.labels for d in data], [d.train for d in data], recipe.bits)
+    examples = taught(data, Path(options.data) / "text", Path(options.teacher), Path(options.work), recipe.bits)
     with tqdm(total=len(examples) * recipe.epochs, unit="row", desc="training") as bar:
 
         def step(rows: int, loss: float) -> None:
             bar.update(rows)
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
 
-        net = train(examples, head_losses(data), recipe, step)
+        losses = head_losses(data, SHARE)
+        net = train(examples, losses, recipe, step)
+    for d, head in zip(data, losses, strict=True):
+        if head.kind == "regression":
+            in_units(net, head.start, *scaling(d))
     weights = integers(net, examples)
     packed = pack_weights(weights)
     digest = hashlib.sha256(packed).hexdigest()
-    bare = tuple(HeadSpec(d.spec.task, d.spec.kind, d.spec.labels) for d in data)
+    bare = tuple(bare_head(d.spec) for d in data)
     engine = HashedEngine(EngineSpec(options.name, digest[:8], "numpy", bare), weights)
     found = measure(logits_of(TextModel(partial(featurize, bits=recipe.bits), engine)), data)
     metrics = found.metrics
     manifest = describe(options.name, digest, recipe, data, found.heads, metrics)
-    card = write_card(manifest, found.evaluations, f"Recipe: `{recipe}`.")
+    card = write_card(manifest, found.evaluations, f"Recipe: `{recipe}`. {_taught_by(options.teacher, examples)}")
     folder = write_model(manifest, packed, card, Path(options.zoo))
     (folder / "reliability.svg").write_text(reliability_svg(found.panels), encoding="utf-8")
     for m in metrics:
@@ -115,36 +123,33 @@ def describe(
     )
 
 
-def join(labels: Sequence[tuple[str, ...]], rows: Sequence[Rows], bits: int) -> Examples:
-    """All tasks' rows as one set of examples; a task's truth fills its own columns, -1 the others."""
-    outputs = sum(len(names) for names in labels)
-    truth: list[NDArray[np.float32]] = []
-    column = 0
-    for names, part in zip(labels, rows, strict=True):
-        wide = np.full((len(part.texts), outputs), -1, np.float32)
-        wide[:, column : column + len(names)] = part.truth
-        truth.append(wide)
-        column += len(names)
-    bag = featurize([text for part in rows for text in part.texts], bits)
+def taught(data: Sequence[TaskData], root: Path, teacher: Path, work: Path, bits: int) -> Examples:
+    """All tasks' training rows and the unlabelled tweets, with what the teacher says of each."""
+    extra, dropped = unlabelled(root)
+    print(
+        f"unlabelled tweets: {len(extra)}; {dropped} left out: their text is a dev or test text of some set", flush=True
+    )
+    texts = [text for d in data for text in d.train.texts] + extra
+    digest = hashlib.sha256(teacher.read_bytes()).hexdigest()[:8]
+    soft = told(started(teacher, data), pieces_of(teacher), texts, bf16_is_fast(), work / digest)
+    truth = np.full((len(texts), soft.shape[1]), np.nan, np.float32)
+    row = column = 0
+    for d in data:
+        rows, columns = slice(row, row + len(d.train.texts)), slice(column, column + len(d.spec.labels))
+        truth[rows, columns] = in_training(d)
+        row, column = rows.stop, columns.stop
+    bag = featurize(texts, bits)
     return Examples(
-        bag.tensors["buckets"].astype(np.int32), bag.tensors["offsets"].astype(np.int64), np.concatenate(truth)
+        bag.tensors["buckets"].astype(np.int32), bag.tensors["offsets"].astype(np.int64), truth, soft.astype(np.float32)
     )
 
 
-def head_losses(data: Sequence[TaskData]) -> list[HeadLoss]:
-    """One loss per head, its class weights with mean 1 over the training rows."""
-    losses = []
-    column = 0
-    for d in data:
-        labels = len(d.spec.labels)
-        weights = np.ones(labels, np.float32)
-        if d.spec.kind == "single":
-            prior = d.train.truth.mean(0)
-            weights = prior ** -BALANCE[d.spec.task]
-            weights = (weights / (weights * prior).sum()).astype(np.float32)
-        losses.append(HeadLoss(column, column + labels, d.spec.kind == "multi", weights, SHARE.get(d.spec.task, 1.0)))
-        column += labels
-    return losses
+def _taught_by(teacher: str, examples: Examples) -> str:
+    digest = hashlib.sha256(Path(teacher).read_bytes()).hexdigest()[:8]
+    unread = int(np.isnan(examples.truth).all(1).sum())
+    return (
+        f"Taught by text-affect@{digest} on {len(examples)} texts, {unread} of them tweets whose labels were not read."
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,6 +158,13 @@ def _parser() -> argparse.ArgumentParser:
         "--data", default=os.environ.get("AFFECT_DATA"), help="folder that holds text/ (default: AFFECT_DATA)"
     )
     parser.add_argument("--zoo", default=str(ZOO), help="where the model folder goes")
+    parser.add_argument(
+        "--teacher",
+        default=str(ZOO / "text-affect" / "model.onnx"),
+        metavar="FILE.onnx",
+        help="model file of the teacher (default: the shipped text-affect)",
+    )
+    parser.add_argument("--work", default="build/hashed-bag", help="where the teacher's answers are kept")
     parser.add_argument("--name", default="hashed-bag", help="name of the model folder")
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
     parser.add_argument("--seed", type=int, default=Recipe().seed)

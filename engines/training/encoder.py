@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import torch
-from safetensors.torch import load_file
+from onnx import numpy_helper
 from torch import nn
 
 
@@ -23,8 +25,8 @@ class Shape:
     inner: int
 
 
-MINILM = Shape(pieces=30522, positions=512, width=384, layers=6, heads=12, inner=1536)
-"""all-MiniLM-L6-v2 (22.6 M parameters); bge-small-en-v1.5 differs in `layers=12` alone."""
+BGE = Shape(pieces=30522, positions=512, width=384, layers=12, heads=12, inner=1536)
+"""bge-small-en-v1.5 (33.2 M parameters); all-MiniLM-L6-v2 differs in `layers=6` alone."""
 
 EPSILON = 1e-12
 
@@ -76,12 +78,30 @@ class Encoder(nn.Module):  # type: ignore[misc]
         return outputs
 
 
-def read_base(encoder: Encoder, weights: Path) -> None:
-    """Fill the body of `encoder` from a released BERT checkpoint in safetensors form.
+def read_base(encoder: Encoder, file: Path) -> None:
+    """Fill the body of `encoder` from a released BERT encoder as ONNX (an export of torch: matrices by node name).
 
     The token-type row 0, always added in BERT, is folded into the positions.
+
+    Raises:
+        ValueError: the file is not such an encoder, or of another shape.
     """
-    found = load_file(str(weights))
+    graph = onnx.load(str(file)).graph
+    found = {c.name: torch.from_numpy(numpy_helper.to_array(c).copy()) for c in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "MatMul" and node.input[1] in found:
+            name = node.name.strip("/").replace("/", ".").removesuffix(".MatMul")
+            found[f"{name}.weight"] = found[node.input[1]].T.contiguous()
+    try:
+        left = encoder.load_state_dict(_state(found, encoder.shape.layers), strict=False)
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"{file} does not fit {encoder.shape}: {error}") from error
+    if left.unexpected_keys or set(left.missing_keys) != {"head.weight", "head.bias"}:
+        raise ValueError(f"{file} does not fit {encoder.shape}: missing {left.missing_keys}")
+
+
+def _state(found: Mapping[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
+    """The body's state by our names from a BERT's by its own."""
     state = {
         "pieces.weight": found["embeddings.word_embeddings.weight"],
         "positions.weight": found["embeddings.position_embeddings.weight"]
@@ -96,7 +116,7 @@ def read_base(encoder: Encoder, weights: Path) -> None:
         "down": "output.dense",
         "norm2": "output.LayerNorm",
     }
-    for k in range(encoder.shape.layers):
+    for k in range(layers):
         theirs = f"encoder.layer.{k}."
         for part in ("weight", "bias"):
             state[f"blocks.{k}.qkv.{part}"] = torch.cat(
@@ -104,6 +124,4 @@ def read_base(encoder: Encoder, weights: Path) -> None:
             )
             for ours, name in names.items():
                 state[f"blocks.{k}.{ours}.{part}"] = found[f"{theirs}{name}.{part}"]
-    left = encoder.load_state_dict(state, strict=False)
-    if left.unexpected_keys or set(left.missing_keys) != {"head.weight", "head.bias"}:
-        raise ValueError(f"{weights} does not fit {encoder.shape}: missing {left.missing_keys}")
+    return state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from engines.training.mixture import Batch, Mixture
 
 CHECKPOINT_S = 180.0
 CURVE_STEPS = 50
+_COUNTS = ("pool", "steps", "samples", "seconds", "checked", "best_check", "best_figure")
+"""Where a run stands, besides its tensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Plan:
         frozen: how much of the body keeps its weights, from below: 0 nothing, 1 the pieces and positions, 2 the first
             block too, and so on. What is frozen costs no backward pass and no optimiser state.
         average: decay of the running mean of the weights, per step (Polyak & Juditsky 1992); 0 = none, the last count.
+        checks: how often in a run the weights are judged on dev, evenly; 0 = never, the last weights count.
+        patience: the run stops early after so many checks in a row without a better figure.
     """
 
     seed: int = 7
@@ -45,6 +49,8 @@ class Plan:
     clip: float = 1.0
     frozen: int = 0
     average: float = 0.0
+    checks: int = 0
+    patience: int = 3
 
     def progress(self, samples: int, seconds: float) -> float:
         """How far the run is, 0..1."""
@@ -69,13 +75,26 @@ class HeadLoss:
     scale: float
 
 
-class Run:
-    """One training run in `folder`: `state.pt` (newest checkpoint) and `curve.jsonl` (losses by head).
+Judge = Callable[[Mapping[str, NDArray[np.float32]]], Mapping[str, float]]
+"""Weights -> their figure on dev by head, the greater the better."""
 
-    `state.pt` holds tensors and numbers alone and is read with `weights_only`.
+
+class Run:
+    """One training run in `folder`: `state.pt` (newest checkpoint) and `curve.jsonl` (losses and dev figures by head).
+
+    `state.pt` holds tensors and numbers alone and is read with `weights_only`. With `judge` and `Plan.checks` the best
+    weights seen on dev count, by the mean over the heads.
     """
 
-    def __init__(self, folder: Path, encoder: Encoder, losses: Sequence[HeadLoss], plan: Plan, device: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        encoder: Encoder,
+        losses: Sequence[HeadLoss],
+        plan: Plan,
+        device: str,
+        judge: Judge | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self.encoder = encoder.to(device)
@@ -83,18 +102,24 @@ class Run:
         self._losses = losses
         self._plan = plan
         self._device = device
-        self._half = device != "cpu" or _bf16_is_fast()
+        self._judge = judge if plan.checks else None
+        self._half = device != "cpu" or bf16_is_fast()
         self._optimiser = _optimiser(encoder, plan)
         self._mean = {n: p.detach().clone() for n, p in self._trained()} if plan.average else {}
         self.pool = 0
         self.steps = 0
         self.samples = 0
         self.seconds = 0.0
+        self.checked = 0
+        self.best_check = 0
+        self.best_figure = float("-inf")
+        self._best: dict[str, torch.Tensor] = {}
         self._resume()
 
     def done(self) -> bool:
-        """The budget is used up."""
-        return self._plan.progress(self.samples, self.seconds) >= 1.0
+        """The budget is used up, or nothing has got better on dev for long enough."""
+        tired = bool(self._best) and self.checked - self.best_check >= self._plan.patience
+        return tired or self._plan.progress(self.samples, self.seconds) >= 1.0
 
     def train(self, mixture: Mixture, step: Callable[[int, float], None]) -> None:
         """Train to the end of the budget; `step(samples, progress)` after every batch."""
@@ -116,9 +141,11 @@ class Run:
                 if self.done():
                     break
             self.pool += 1
+            self._check()
             if self.done() or time.monotonic() - kept > CHECKPOINT_S:
                 self._keep()
                 kept = time.monotonic()
+            last = time.monotonic()
 
     def _step(self, batch: Batch, progress: float, sums: dict[str, list[float]]) -> None:
         torch.manual_seed(self._plan.seed * 1_000_003 + self.steps)
@@ -146,9 +173,25 @@ class Run:
         return [(n, p) for n, p in self.encoder.named_parameters() if p.requires_grad]
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
-        """The weights that count: the running mean where the plan asks for it, else the last."""
-        state = {**self.encoder.state_dict(), **self._mean}
-        return {name: value.float().cpu().numpy() for name, value in state.items()}
+        """The weights that count: the best on dev where they were judged, else those of `_present`."""
+        return _arrays(self._best or self._present())
+
+    def _present(self) -> dict[str, torch.Tensor]:
+        """The running mean where the plan asks for it, else the last weights."""
+        return {**self.encoder.state_dict(), **self._mean}
+
+    def _check(self) -> None:
+        """Judge the weights on dev where one more part of the run is over."""
+        progress = self._plan.progress(self.samples, self.seconds)
+        if self._judge is None or int(progress * self._plan.checks) <= self.checked:
+            return
+        self.checked = int(progress * self._plan.checks)
+        figures = self._judge(_arrays(self._present()))
+        figure = float(np.mean(list(figures.values())))
+        if figure > self.best_figure:
+            self.best_figure, self.best_check = figure, self.checked
+            self._best = {name: value.detach().clone() for name, value in self._present().items()}
+        self._write({"samples": self.samples, "progress": round(progress, 4), "dev": dict(figures), "mean": figure})
 
     def _curve(self, progress: float, sums: dict[str, list[float]]) -> None:
         line = {
@@ -159,6 +202,9 @@ class Run:
             "loss": {task: round(float(np.mean(values)), 4) for task, values in sums.items()},
         }
         sums.clear()
+        self._write(line)
+
+    def _write(self, line: Mapping[str, object]) -> None:
         with (self._folder / "curve.jsonl").open("a", encoding="utf-8") as out:
             out.write(json.dumps(line) + "\n")
 
@@ -169,7 +215,8 @@ class Run:
             "encoder": self.encoder.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "mean": self._mean,
-            "counts": {"pool": self.pool, "steps": self.steps, "samples": self.samples, "seconds": self.seconds},
+            "best": self._best,
+            "counts": {name: getattr(self, name) for name in _COUNTS},
         }
         fresh = self._folder / "state.pt.new"
         torch.save(state, fresh)
@@ -187,10 +234,9 @@ class Run:
             )
         self.encoder.load_state_dict(state["encoder"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self._mean = state["mean"]
-        counts = state["counts"]
-        self.pool, self.steps, self.samples = int(counts["pool"]), int(counts["steps"]), int(counts["samples"])
-        self.seconds = float(counts["seconds"])
+        self._mean, self._best = state["mean"], state["best"]
+        for name in _COUNTS:
+            setattr(self, name, state["counts"][name])
 
 
 def head_loss(head: HeadLoss, outputs: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, int]:
@@ -234,6 +280,10 @@ def _optimiser(encoder: Encoder, plan: Plan) -> torch.optim.AdamW:
     )
 
 
-def _bf16_is_fast() -> bool:
+def _arrays(state: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:
+    return {name: value.detach().float().cpu().numpy().copy() for name, value in state.items()}
+
+
+def bf16_is_fast() -> bool:
     """Only processors with bf16 products gain by it; on others it is seven times slower (measured, AVX2)."""
     return "AVX512" in torch.backends.cpu.get_cpu_capability() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

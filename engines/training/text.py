@@ -1,4 +1,7 @@
-"""The hashed bag in torch: a shared embedding bag, one hidden layer and six linear heads, then cut to integers."""
+"""The hashed bag in torch: a shared embedding bag, one hidden layer and linear heads, then cut to integers.
+
+Every row teaches every head: by its label where it has one, and by what the teacher says of it (`engines.training.teacher`).
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,12 @@ from torch import nn
 
 from engines.base import AnyArray
 from engines.hashed import ACTIVATION_MAX
+from engines.training.fine_tune import HeadLoss, head_loss
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides the weights besides the data. Written into the manifest."""
+    """Everything that decides the weights besides the data. `soft`: weight of the teacher's word beside the labels."""
 
     bits: int = 16
     dims: int = 64
@@ -27,6 +31,7 @@ class Recipe:
     feature_dropout: float = 0.5
     dropout: float = 0.3
     weight_decay: float = 0.0
+    soft: float = 1.0
     seed: int = 7
 
 
@@ -36,12 +41,14 @@ class Examples:
 
     Attributes:
         buckets: int32 [features]; offsets: int64 [rows + 1].
-        truth: float32 [rows, outputs]; -1 where the row says nothing about the label.
+        truth: float32 [rows, outputs]; NaN where the row says nothing about the label; regressions in deviations.
+        soft: float32 [rows, outputs], what the teacher says: logits, or values in deviations.
     """
 
     buckets: NDArray[np.int32]
     offsets: NDArray[np.int64]
     truth: NDArray[np.float32]
+    soft: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -53,17 +60,6 @@ class Examples:
         np.cumsum(counts, out=offsets[1:])
         at = np.repeat(self.offsets[picked] - offsets[:-1], counts) + np.arange(offsets[-1])
         return self.buckets[at], offsets
-
-
-@dataclass(frozen=True, slots=True)
-class HeadLoss:
-    """Loss of one head: columns [start, stop) of the outputs; `weights`: float32 per label; `scale`: its share."""
-
-    start: int
-    stop: int
-    multi: bool
-    weights: NDArray[np.float32]
-    scale: float
 
 
 class BagNet(nn.Module):  # type: ignore[misc]
@@ -123,7 +119,8 @@ def train(
             picked = order[at : at + recipe.batch_size]
             buckets, offsets = _thin(*examples.rows(picked), recipe.feature_dropout, random)
             logits = net(torch.from_numpy(buckets), torch.from_numpy(offsets))
-            loss = _loss(logits, torch.from_numpy(examples.truth[picked]), losses)
+            truth, soft = torch.from_numpy(examples.truth[picked]), torch.from_numpy(examples.soft[picked])
+            loss = _loss(logits, truth, soft, losses, recipe.soft)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -144,25 +141,36 @@ def _thin(
     return buckets[keep], before[offsets]
 
 
-def _loss(logits: torch.Tensor, truth: torch.Tensor, losses: Sequence[HeadLoss]) -> torch.Tensor:
+def _loss(
+    logits: torch.Tensor, truth: torch.Tensor, soft: torch.Tensor, losses: Sequence[HeadLoss], share: float
+) -> torch.Tensor:
+    """Labels where there are any, and the teacher's word on every row, by `share`; per row."""
     total = logits.new_zeros(())
     for head in losses:
-        part, want = logits[:, head.start : head.stop], truth[:, head.start : head.stop]
-        known = want >= 0
-        rows = known.any(1)
-        if not bool(rows.any()):
-            continue
-        part, want, known = part[rows], want[rows], known[rows]
-        weights = torch.from_numpy(head.weights)
-        if head.multi:
-            each = nn.functional.binary_cross_entropy_with_logits(
-                part, want.clamp(min=0), pos_weight=weights, reduction="none"
-            )
-            loss = (each * known).sum(1).sum()
-        else:
-            loss = (nn.functional.cross_entropy(part, want.argmax(1), weight=weights, reduction="none")).sum()
-        total = total + head.scale * loss
+        total = total + head.scale * (
+            head_loss(head, logits, truth)[0] + share * _soft_loss(head, logits[:, head.start : head.stop], soft)
+        )
     return total / len(logits)
+
+
+def _soft_loss(head: HeadLoss, part: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
+    """Sum over the rows of the cross-entropy against the teacher's probabilities, or of the squared distance."""
+    want = soft[:, head.start : head.stop]
+    if head.kind == "single":
+        return nn.functional.cross_entropy(part, want.softmax(1), reduction="sum")
+    if head.kind == "multi":
+        return nn.functional.binary_cross_entropy_with_logits(part, want.sigmoid(), reduction="sum")
+    return ((part - want) ** 2).sum()
+
+
+def in_units(net: BagNet, start: int, mean: NDArray[np.float32], deviation: NDArray[np.float32]) -> None:
+    """Turn the outputs from `start` on, learnt in deviations from a mean, into values."""
+    part = slice(start, start + len(mean))
+    wide = torch.from_numpy(deviation)
+    with torch.no_grad():
+        net.direct.weight[part] *= wide[:, None]
+        net.deep.weight[part] *= wide[:, None]
+        net.direct.bias[part] = net.direct.bias[part] * wide + torch.from_numpy(mean)
 
 
 def integers(net: BagNet, examples: Examples) -> dict[str, AnyArray]:

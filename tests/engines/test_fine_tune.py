@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="torch is not installed: `make encoder` makes the environment that has it")
 
+from engines.tasks import TaskSpec  # noqa: E402
 from engines.training import fine_tune  # noqa: E402
+from engines.training.data import Rows, TaskData  # noqa: E402
 from engines.training.encoder import Encoder, Shape  # noqa: E402
 from engines.training.fine_tune import HeadLoss, Plan, Run, head_loss  # noqa: E402
 from engines.training.mixture import Mixture, Part  # noqa: E402
+from engines.training.on_dev import OnDev, averaged  # noqa: E402
+from engines.wordpieces import WordPieces  # noqa: E402
 from tests.engines import tiny  # noqa: E402
 
 SHAPE = Shape(len(tiny.VOCABULARY), tiny.POSITIONS, tiny.WIDTH, tiny.LAYERS, tiny.ATTENTION, tiny.INNER)
@@ -114,3 +120,55 @@ def test_the_torch_net_is_the_net_of_the_graph() -> None:
         got = net(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
     np.testing.assert_allclose(got[0], tiny.by_hand(weights, ids[0, :4]), atol=2e-5)
     np.testing.assert_allclose(got[1], tiny.by_hand(weights, ids[1]), atol=2e-5)
+
+
+def test_the_best_weights_on_dev_count_and_a_run_that_gets_no_better_stops(tmp_path: Path) -> None:
+    """The third of ten checks is the best; three later ones are not: the run ends at the sixth with the third's."""
+    plan = Plan(seed=5, samples=6400, rate=1e-2, checks=10, patience=3)
+    seen: list[dict[str, np.ndarray]] = []
+
+    def judge(weights: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
+        seen.append(dict(weights))
+        return {"mood": 1.0 if len(seen) == 3 else 0.1 * len(seen), "needs": 0.5}
+
+    run = Run(tmp_path, encoder(), LOSSES, plan, "cpu", judge)
+    run.train(mixture(), lambda rows, progress: None)
+    assert (run.checked, run.best_check, len(seen)) == (6, 3, 6)
+    assert run.done()
+    assert run.samples < plan.samples
+    again = Run(tmp_path, encoder(), LOSSES, plan, "cpu", judge)
+    assert again.done()
+    for kept in (run.weights(), again.weights()):
+        assert all(np.array_equal(kept[name], value) for name, value in seen[2].items())
+    assert not np.array_equal(seen[2]["head.weight"], seen[5]["head.weight"])
+    told = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert [line["dev"]["mood"] for line in told if "dev" in line][2] == 1.0
+
+
+def test_weights_of_several_seeds_are_averaged() -> None:
+    many = [{"head.weight": np.full((2, 3), value, np.float32)} for value in (1.0, 2.0, 6.0)]
+    assert np.array_equal(averaged(many)["head.weight"], np.full((2, 3), 3.0, np.float32))
+
+
+def test_dev_figures_are_those_of_the_rows(tmp_path: Path) -> None:
+    """A head that is shown which of its words stands there is right on every row; turned round it never is."""
+    texts = [f"{word} {word} {word}" for word in ("happy", "sad")] * 20
+    truth = np.eye(2, dtype=np.float32)[[0, 1] * 20]
+    spec = TaskSpec("mood", "single", ("up", "down"), "none", "mood", ("accuracy",), "nobody")
+    rows = Rows(texts, truth)
+    pieces = WordPieces(list(tiny.VOCABULARY), 16)
+    judge = OnDev([TaskData(spec, rows, rows, rows, 0)], pieces, SHAPE, "cpu", False)
+    torch.manual_seed(3)
+    net = Encoder(SHAPE, 2).eval()
+    with torch.no_grad():
+        batch = pieces.featurize(["happy happy happy", "sad sad sad"])
+        ids = torch.from_numpy(batch.tensors["ids"].astype(np.int64).reshape(2, -1))
+        kept: list[torch.Tensor] = []
+        net.drop.register_forward_hook(lambda _module, _given, out: kept.append(out))
+        net(ids, torch.ones(ids.shape))
+        way = kept[-1][0] - kept[-1][1]
+        net.head.weight.copy_(torch.stack([way, -way]))
+        middle = way @ (kept[-1][0] + kept[-1][1]) / 2
+        net.head.bias.copy_(torch.stack([-middle, middle]))
+    weights = {name: value.numpy() for name, value in net.state_dict().items()}
+    assert judge.figures(weights) == {"mood": 1.0}

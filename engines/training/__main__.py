@@ -1,8 +1,8 @@
-"""`python -m engines.training`: rebuild `engines/zoo/hashed-bag`, a student of `text-affect`; one thread, seed recorded.
+"""`python -m engines.training`: rebuild `engines/zoo/hashed-bag`, a student of `text-affect`; one thread.
 
-The teacher (`--teacher`, a model file of `make encoder`) is asked about every training text and about tweets whose labels are
-not read; a quarter of an hour on a core, kept in `--work`. Needs the extra `train` (torch) and the data folder
-(`AFFECT_DATA` or `--data`).
+The teacher (`--teacher`, a model file of `make encoder`) is asked about every training text and about tweets whose
+labels are not read; a quarter of an hour on a core, kept in `--work`. Needs the extra `train` (torch) and the data
+folder (`AFFECT_DATA` or `--data`).
 """
 
 from __future__ import annotations

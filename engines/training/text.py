@@ -1,6 +1,7 @@
 """The hashed bag in torch: a shared embedding bag, one hidden layer and linear heads, then cut to integers.
 
-Every row teaches every head: by its label where it has one, and by what the teacher says of it (`engines.training.teacher`).
+Every row teaches every head: by its label where it has one, and by what the teacher says of it
+(`engines.training.teacher`).
 """
 
 from __future__ import annotations

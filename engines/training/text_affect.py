@@ -233,7 +233,7 @@ def tokenised(data: Sequence[TaskData], stage: Stage) -> list[Part]:
 
 
 def in_training(d: TaskData) -> NDArray[np.float32]:
-    """The truth of the training rows as a net learns it: NaN for not known, regressions in deviations from their mean."""
+    """The training rows' truth as a net learns it: NaN for not known, regressions in deviations from their mean."""
     if d.spec.kind == "regression":
         mean, deviation = scaling(d)
         return ((d.train.truth - mean) / deviation).astype(np.float32)
@@ -255,7 +255,7 @@ def first_biases(data: Sequence[TaskData]) -> NDArray[np.float32]:
 
 
 def head_losses(data: Sequence[TaskData], scale: Mapping[str, float]) -> list[HeadLoss]:
-    """One loss per head, its class weights with mean 1 over the training rows; `scale`: its weight where it is not 1."""
+    """One loss per head, class weights with mean 1 over the training rows; `scale`: a head's share where it is not 1."""
     losses, column = [], 0
     for d in data:
         labels = len(d.spec.labels)

@@ -255,7 +255,7 @@ def first_biases(data: Sequence[TaskData]) -> NDArray[np.float32]:
 
 
 def head_losses(data: Sequence[TaskData], scale: Mapping[str, float]) -> list[HeadLoss]:
-    """One loss per head, class weights with mean 1 over the training rows; `scale`: a head's share where it is not 1."""
+    """One loss per head, class weights with mean 1 over the training rows; `scale`: its share where it is not 1."""
     losses, column = [], 0
     for d in data:
         labels = len(d.spec.labels)

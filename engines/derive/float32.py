@@ -14,7 +14,7 @@ from engines.derive.rewrite import Rewrite
 
 
 def float32(packed: bytes, facts: Mapping[str, str]) -> bytes:
-    """`DynamicQuantizeLinear` + `MatMulInteger` + scales become `MatMul`, int8 tables become float tables.
+    """Products cut as in `engines.derive.cut` become `MatMul`, int8 tables become float tables.
 
     A graph without them comes back as it is but for `facts` in its metadata.
 
@@ -28,18 +28,24 @@ def float32(packed: bytes, facts: Mapping[str, str]) -> bytes:
 
 
 def _product(graph: Rewrite, node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto]) -> onnx.NodeProto | None:
-    """`Mul(Cast(MatMulInteger(q, W)), Mul(step of q, steps of W))` -> `MatMul(x, W in float)`."""
-    whole, scales = _made_by(node, 0, "Cast", makers), _made_by(node, 1, "Mul", makers)
+    """The `Reshape` that ends what `engines.derive.cut.cut` builds -> `MatMul(x, W in float)`."""
+    if node.op_type != "Reshape":
+        return None
+    lowered = _made_by(node, 0, "Sub", makers)
+    scaled = _made_by(lowered or node, 0, "Mul", makers)
+    stepped = None if scaled is None else _made_by(scaled, 0, "Mul", makers)
+    whole = None if stepped is None else _made_by(stepped, 0, "Cast", makers)
     product = None if whole is None else _made_by(whole, 0, "MatMulInteger", makers)
-    cut = None if product is None else _made_by(product, 0, "DynamicQuantizeLinear", makers)
-    if node.op_type != "Mul" or scales is None or product is None or cut is None:
+    cut = None if product is None else _made_by(product, 0, "QuantizeLinear", makers)
+    if scaled is None or product is None or cut is None:
         return None
-    integers, steps = graph.constants.get(product.input[1]), graph.constants.get(scales.input[1])
-    if integers is None or steps is None:
+    raised = _made_by(cut, 0, "Add", makers)
+    flat = _made_by(raised or cut, 0, "Reshape", makers)
+    integers, steps = graph.constants.get(product.input[1]), graph.constants.get(scaled.input[1])
+    if flat is None or integers is None or steps is None:
         return None
-    weight = integers.astype(np.float32) * steps.astype(np.float32)
-    name = graph.constant(product.input[1], weight)
-    return onnx.helper.make_node("MatMul", [cut.input[0], name], list(node.output), node.name)
+    name = graph.constant(product.input[1], integers.astype(np.float32) * steps.astype(np.float32))
+    return onnx.helper.make_node("MatMul", [flat.input[0], name], list(node.output), node.name)
 
 
 def _table(graph: Rewrite, node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto]) -> onnx.NodeProto | None:

@@ -1,22 +1,23 @@
 """int8 graphs of a float32 one: steps of the activations found at run time (for a CPU), or fixed beforehand (QDQ).
 
-Weights have 7 bits and a step per output channel in both, so that no processor saturates when it adds pairs of
-products in 16 bits (see `engines.training.graph.WEIGHT_MAX`): what a CPU scores is what a GPU would compute.
+Weights have 7 bits and a step per output channel in both (`engines.derive.cut`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from engines.base import TensorBatch
+from engines.derive.cut import WEIGHT_MAX, by_row, cut
 from engines.derive.rewrite import Linear, Rewrite, linears
 from engines.errors import ManifestInvalid, MissingExtra
-from engines.training.graph import WEIGHT_MAX, by_row
 
 ACTIVATION_MAX: Final = 127
 TABLE_ROWS: Final = 4096
@@ -24,17 +25,18 @@ TABLE_ROWS: Final = 4096
 
 
 def dynamic_int8(packed: bytes, facts: Mapping[str, str]) -> bytes:
-    """The CPU's file: every product but the head's in int8, its activations cut by the range of the tensor at hand.
+    """The CPU's file: every product but the head's in int8, its activations cut token by token.
 
     Raises:
         ManifestInvalid: no float32 graph of standard operators.
     """
     graph = Rewrite.read(packed)
+    into = _Into(graph, set())
     todo = {id(one.node): one for one in linears(graph) if not one.head}
     for node in graph.nodes:
         table = graph.constants.get(node.input[0]) if node.op_type == "Gather" else None
         if id(node) in todo:
-            _dynamic(graph, todo[id(node)])
+            _dynamic(into, todo[id(node)])
         elif table is not None and table.dtype == np.float32 and table.ndim == 2 and len(table) >= TABLE_ROWS:
             _table(graph, node)
         else:
@@ -100,17 +102,28 @@ def activation_ranges(
     return found
 
 
-def _dynamic(graph: Rewrite, one: Linear) -> None:
-    integers, steps = by_row(graph.constants[one.weight].T.astype(np.float32), WEIGHT_MAX)
-    cut = f"{one.x}.cut"
-    if not any(cut in node.output for node in graph.made):
-        graph.op("DynamicQuantizeLinear", [one.x], cut, (f"{cut}.step", f"{cut}.zero"))
-    zero = graph.constant("zero.int8", np.zeros((), np.int8))
-    whole = graph.constant(f"{one.weight}.int8", integers.T)
-    product = graph.op("MatMulInteger", [cut, whole, f"{cut}.zero", zero], f"{one.out}.whole")
-    scales = graph.op("Mul", [f"{cut}.step", graph.constant(f"{one.weight}.step", steps)], f"{one.out}.steps")
-    floating = graph.op("Cast", [product], f"{one.out}.float", to=int(TensorProto.FLOAT))
-    graph.op("Mul", [floating, scales], one.out)
+@dataclass(slots=True)
+class _Into:
+    """Where `cut` puts its nodes: `Rewrite.made`, each name once."""
+
+    graph: Rewrite
+    named: set[str]
+
+    def constant(self, name: str, value: NDArray[np.generic]) -> str:
+        return self.graph.constant(name, value)
+
+    def once(self, kind: str, inputs: list[str], name: str, **attributes: int | float) -> str:
+        if name not in self.named:
+            self.named.add(name)
+            self.graph.op(kind, inputs, name, (), **attributes)
+        return name
+
+
+def _dynamic(into: _Into, one: Linear) -> None:
+    """Contracting layers stand behind a GELU in every encoder this project builds or imports."""
+    weight = into.graph.constants[one.weight].T.astype(np.float32)
+    flat, back = cut(into, one.x, f"{one.weight}.int8", weight, raised=one.contracting)
+    into.graph.op("Reshape", [flat, back], one.out)
 
 
 def _table(graph: Rewrite, node: onnx.NodeProto) -> None:

@@ -15,11 +15,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from engines.derive.cut import by_row, cut
+
 F32 = NDArray[np.float32]
 OPSET: Final = 18
-WEIGHT_MAX: Final = 64
-"""Weights use 7 bits: two products of an unsigned byte (255) with 64 fit in 16 bits, so processors that add pairs in
-16 bits (AVX2 without VNNI) never saturate, and every processor computes the same integers."""
 
 
 @dataclass(slots=True)
@@ -29,6 +28,7 @@ class _Graph:
     int8: bool
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
     names: int = 0
 
     def constant(self, name: str, value: NDArray[np.generic]) -> str:
@@ -46,21 +46,20 @@ class _Graph:
 
     def linear(self, x: str, name: str, weight: F32, bias: F32) -> str:
         """`x @ weight.T + bias`; weight is [out, in] as torch has it."""
-        product = self._int8(x, name, weight) if self.int8 else self._float(x, name, weight)
+        if self.int8:  # only what `down` reads lies behind a GELU
+            product = self.op("Reshape", cut(self, x, name, weight, raised=name.endswith(".down")))
+        else:
+            product = self._float(x, name, weight)
         return self.op("Add", [product, self.constant(f"{name}.bias", bias)])
 
     def _float(self, x: str, name: str, weight: F32) -> str:
         return self.op("MatMul", [x, self.constant(f"{name}.weight", weight.T)])
 
-    def _int8(self, x: str, name: str, weight: F32) -> str:
-        """Activations to unsigned bytes by the range of the tensor, weights to 7 bits by output channel."""
-        integers, scale = by_row(weight, WEIGHT_MAX)
-        quantised = self.op("DynamicQuantizeLinear", [x], 3)
-        zero = self.constant("zero", np.zeros((), np.int8))
-        whole = self.constant(f"{name}.weight", integers.T)
-        product = self.op("MatMulInteger", [quantised, whole, f"{quantised}.2", zero])
-        scales = self.op("Mul", [f"{quantised}.1", self.constant(f"{name}.scale", scale)])
-        return self.op("Mul", [self.op("Cast", [product], to=TensorProto.FLOAT), scales])
+    def once(self, kind: str, inputs: list[str], name: str, **attributes: int | float) -> str:
+        if name not in self.named:
+            self.named.add(name)
+            self.nodes.append(helper.make_node(kind, inputs, [name], f"{name}_node", **attributes))  # type: ignore[arg-type]
+        return name
 
     def norm(self, x: str, name: str, weights: Mapping[str, F32], epsilon: float) -> str:
         parts = [self.constant(f"{name}.{p}", weights[f"{name}.{p}"]) for p in ("weight", "bias")]
@@ -70,18 +69,11 @@ class _Graph:
         return self.constant(name, np.array(sizes, np.int64))
 
 
-def by_row(weight: F32, top: int) -> tuple[NDArray[np.int8], F32]:
-    """(integers within +-top, step of each row) of a matrix [rows, columns]."""
-    step = (np.maximum(np.abs(weight).max(1), 1e-8) / top).astype(np.float32)
-    return np.clip(np.rint(weight / step[:, None]), -top, top).astype(np.int8), step
-
-
 def build(weights: Mapping[str, F32], heads: int, epsilon: float, metadata: Mapping[str, str], int8: bool) -> bytes:
     """The model file.
 
     Inputs `ids` int64 [rows, length] and `mask` float32 [rows, length] (1 piece, 0 padding), output `logits` float32
-    [rows, outputs]. With `int8` the activations are cut by the range of the whole tensor: score one row at a time, or a
-    row's digits depend on its neighbours.
+    [rows, outputs]. With `int8` the products are cut as `engines.derive.cut` says.
 
     Args:
         weights: the state of `engines.training.encoder.Encoder`, by its names. With `pooler.weight` and `.bias` too,

@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.base import TextModel
+from engines.derive.cut import WEIGHT_MAX, by_row
 from engines.derive.files import derive, reference
 from engines.derive.float16 import KEPT, float16
 from engines.derive.float32 import float32
@@ -16,7 +17,7 @@ from engines.derive.rewrite import Rewrite
 from engines.errors import ManifestInvalid
 from engines.onnx import OnnxEngine
 from engines.precisions import PRECISIONS, Precision
-from engines.training.graph import OPSET, WEIGHT_MAX, by_row
+from engines.training.graph import OPSET
 from tests.engines import precise, tiny
 
 each = pytest.mark.parametrize("precision", PRECISIONS)

@@ -15,10 +15,11 @@ from onnx import numpy_helper
 
 from engines.artefacts import Manifest, write_model
 from engines.base import AnyArray, HeadSpec, TensorBatch
+from engines.derive.cut import WEIGHT_MAX, by_row
 from engines.errors import EngineLost, ManifestInvalid, MissingExtra, ShapeMismatch
 from engines.load import load_text_model
 from engines.onnx import OnnxEngine
-from engines.training.graph import OPSET, WEIGHT_MAX, build, by_row, read
+from engines.training.graph import OPSET, build, read
 from tests.engines import tiny
 
 MODEL = tiny.model()

@@ -10,6 +10,7 @@ from engines.base import TensorBatch
 from engines.derive.float16 import float16
 from engines.derive.float32 import float32
 from engines.derive.int8 import activation_ranges, dynamic_int8, static_int8
+from engines.derive.sensitive import kept_in_float
 from engines.precisions import Derived, Precision
 
 
@@ -71,7 +72,9 @@ def derive(
     elif precision == "cpu-int8":
         packed = dynamic_int8(whole.packed, facts)
     elif precision == "qdq-int8":
-        packed = static_int8(whole.packed, activation_ranges(whole.packed, calibration, step), facts, naive)
+        ranges = activation_ranges(whole.packed, calibration, step)
+        floats = () if naive else kept_in_float(whole.packed, ranges, calibration[0], step)
+        packed = static_int8(whole.packed, ranges, {**facts, "in_float": " ".join(floats)}, naive, floats)
     else:
         return whole
     return PrecisionFile(precision, packed, whole.sha256, whole.precision)

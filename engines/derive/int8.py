@@ -5,7 +5,7 @@ Weights have 7 bits and a step per output channel in both (`engines.derive.cut`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,7 +45,13 @@ def dynamic_int8(packed: bytes, facts: Mapping[str, str]) -> bytes:
     return graph.write(facts)
 
 
-def static_int8(packed: bytes, ranges: Mapping[str, float], facts: Mapping[str, str], naive: bool = False) -> bytes:
+def static_int8(
+    packed: bytes,
+    ranges: Mapping[str, float],
+    facts: Mapping[str, str],
+    naive: bool = False,
+    floats: Collection[str] = (),
+) -> bytes:
     """The explicit Q/DQ file that TensorRT wants: signed bytes on both sides, zero points 0, steps fixed beforehand.
 
     Contracting layers (the second half of each feed-forward layer, and the head) stay in float: behind the GELU a few
@@ -53,13 +59,18 @@ def static_int8(packed: bytes, ranges: Mapping[str, float], facts: Mapping[str, 
 
     Args:
         ranges: largest |activation| seen, by tensor, as `activation_ranges` finds them.
+        floats: weights whose products stay in float too (`engines.derive.sensitive`).
         naive: cut every layer, as the usual recipe does. Measured, that loses points: the gate must refuse it.
 
     Raises:
         ManifestInvalid: no float32 graph, or one without a range for a tensor that is to be cut.
     """
     graph = Rewrite.read(packed)
-    todo = {id(one.node): one for one in linears(graph) if naive or not (one.head or one.contracting)}
+    todo = {
+        id(one.node): one
+        for one in linears(graph)
+        if naive or not (one.head or one.contracting or one.weight in floats)
+    }
     cut: dict[str, str] = {}
     for node in graph.nodes:
         if id(node) in todo:

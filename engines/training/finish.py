@@ -31,7 +31,7 @@ AGREEMENT_MIN = 0.95
 SAMPLED = 300
 INTENDED = (
     "Shares of emotions, sentiment, market stance and relief needs over many posts (rolling signals), in English, where"
-    " some hundred posts a second and core are enough. Scores of one post are weak evidence; they are meant to be"
+    " about a hundred posts a second and core are enough. Scores of one post are weak evidence; they are meant to be"
     " averaged, with the interval the signal rows carry."
 )
 LIMITS = (

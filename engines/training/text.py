@@ -6,7 +6,7 @@ Every row teaches every head: by its label where it has one, and by what the tea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from engines.training.fine_tune import HeadLoss, head_loss
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides the weights besides the data. `soft`: weight of the teacher's word beside the labels."""
+    """Everything that decides the weights besides the data."""
 
     bits: int = 16
     dims: int = 64
@@ -32,7 +32,6 @@ class Recipe:
     feature_dropout: float = 0.5
     dropout: float = 0.3
     weight_decay: float = 0.0
-    soft: float = 1.0
     seed: int = 7
 
 
@@ -89,12 +88,17 @@ class BagNet(nn.Module):  # type: ignore[misc]
 
 
 def train(
-    examples: Examples, losses: Sequence[HeadLoss], recipe: Recipe, step: Callable[[int, float], None] | None = None
+    examples: Examples,
+    losses: Sequence[HeadLoss],
+    recipe: Recipe,
+    step: Callable[[int, float], None] | None = None,
+    soft: Mapping[str, float] | None = None,
 ) -> BagNet:
     """Train on all rows of all tasks, shuffled together.
 
     Args:
         step: called after every batch with (rows done, loss); for the progress bar.
+        soft: weight of the teacher's word beside a label's, by task, where it is not 1.
     """
     torch.manual_seed(recipe.seed)
     random = np.random.default_rng(recipe.seed)
@@ -120,8 +124,8 @@ def train(
             picked = order[at : at + recipe.batch_size]
             buckets, offsets = _thin(*examples.rows(picked), recipe.feature_dropout, random)
             logits = net(torch.from_numpy(buckets), torch.from_numpy(offsets))
-            truth, soft = torch.from_numpy(examples.truth[picked]), torch.from_numpy(examples.soft[picked])
-            loss = _loss(logits, truth, soft, losses, recipe.soft)
+            truth, said = torch.from_numpy(examples.truth[picked]), torch.from_numpy(examples.soft[picked])
+            loss = _loss(logits, truth, said, losses, soft or {})
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -143,20 +147,23 @@ def _thin(
 
 
 def _loss(
-    logits: torch.Tensor, truth: torch.Tensor, soft: torch.Tensor, losses: Sequence[HeadLoss], share: float
+    logits: torch.Tensor,
+    truth: torch.Tensor,
+    said: torch.Tensor,
+    losses: Sequence[HeadLoss],
+    soft: Mapping[str, float],
 ) -> torch.Tensor:
-    """Labels where there are any, and the teacher's word on every row, by `share`; per row."""
+    """Labels where there are any, and the teacher's word on every row; per row."""
     total = logits.new_zeros(())
     for head in losses:
-        total = total + head.scale * (
-            head_loss(head, logits, truth)[0] + share * _soft_loss(head, logits[:, head.start : head.stop], soft)
-        )
+        taught = _soft_loss(head, logits[:, head.start : head.stop], said)
+        total = total + head.scale * (head_loss(head, logits, truth)[0] + soft.get(head.task, 1.0) * taught)
     return total / len(logits)
 
 
-def _soft_loss(head: HeadLoss, part: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
+def _soft_loss(head: HeadLoss, part: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
     """Sum over the rows of the cross-entropy against the teacher's probabilities, or of the squared distance."""
-    want = soft[:, head.start : head.stop]
+    want = said[:, head.start : head.stop]
     if head.kind == "single":
         return nn.functional.cross_entropy(part, want.softmax(1), reduction="sum")
     if head.kind == "multi":

@@ -121,7 +121,7 @@ class Cascade:
     Args:
         fast, slow: the two models.
         limits: from which certainty on the fast model answers; texts asked for a head without one are all passed on.
-        tasks: heads answered; empty = all that both models have.
+        tasks: heads answered; empty = all that both models have and that have a limit (regressions have none).
         on: whether it begins turned on.
 
     Raises:
@@ -137,7 +137,8 @@ class Cascade:
                 f" {limits.fast} and {limits.slow}; choose them anew with `python -m engines.training.cascade`"
             )
         self._fast, self._slow, self._on = fast, slow, on
-        shared = {h.task for h in fast.spec.heads} & {h.task for h in slow.spec.heads}
+        limited = {chosen[0].task for chosen in limits.sets if len(chosen) == 1}
+        shared = limited & {h.task for h in fast.spec.heads} & {h.task for h in slow.spec.heads}
         self._tasks = tuple(h.task for h in slow.spec.heads if h.task in (tasks or shared))
         self._sure = limits.sure(self._tasks)
         made_of = msgspec.json.encode((limits.fast, limits.slow, self._sure))
@@ -190,7 +191,7 @@ class Cascade:
         for task in self._tasks:
             mine, theirs = self._fast.spec.head(task), self._slow.spec.head(task)
             assert theirs is not None  # the tasks are the slow model's
-            if mine is None or not alike(mine, theirs):
+            if mine is None or mine.kind == "regression" or not alike(mine, theirs):
                 logits[task] = np.zeros((fast.rows, len(theirs.labels)))
                 sure[:] = False
                 continue

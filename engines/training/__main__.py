@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from engines.artefacts import ZOO, Manifest, MetricRow, pack_weights, write_model
+from engines.artefacts import ZOO, DataSource, Manifest, MetricRow, pack_weights, write_model
 from engines.base import EngineSpec, HeadSpec, TextModel
 from engines.errors import AffectError
 from engines.features import featurize
@@ -31,8 +31,8 @@ from engines.training.fine_tune import bf16_is_fast
 from engines.training.finish import scaling
 from engines.training.measure import bare_head, logits_of, measure
 from engines.training.reliability import reliability_svg
-from engines.training.sources import sources
-from engines.training.teacher import told, unlabelled
+from engines.training.sources import LICENCES, SOURCES, sources
+from engines.training.teacher import UNLABELLED, told, unlabelled
 from engines.training.text import Examples, Recipe, in_units, integers, train
 from engines.training.text_affect import head_losses, in_training, pieces_of, started
 
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     torch.set_num_threads(1)  # more threads add up in another order: another artefact
-    recipe = Recipe(dims=options.dims, epochs=options.epochs, seed=options.seed)
+    recipe = Recipe(epochs=options.epochs, seed=options.seed)
     data = load_all(Path(options.data) / "text", ENCODER_TASKS)
     for d in data:
         print(
@@ -94,8 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     engine = HashedEngine(EngineSpec(options.name, digest[:8], "numpy", bare), weights)
     found = measure(logits_of(TextModel(partial(featurize, bits=recipe.bits), engine)), data)
     metrics = found.metrics
-    manifest = describe(options.name, digest, recipe, data, found.heads, metrics)
-    card = write_card(manifest, found.evaluations, f"Recipe: `{recipe}`. {_taught_by(options.teacher, examples)}")
+    manifest = describe(options.name, digest, recipe, data, found.heads, metrics, _taught_by(options.teacher, examples))
+    card = write_card(manifest, found.evaluations, f"Recipe: `{recipe}`.")
     folder = write_model(manifest, packed, card, Path(options.zoo))
     (folder / "reliability.svg").write_text(reliability_svg(found.panels), encoding="utf-8")
     for m in metrics:
@@ -111,6 +111,7 @@ def describe(
     data: Sequence[TaskData],
     heads: tuple[HeadSpec, ...],
     metrics: tuple[MetricRow, ...],
+    taught_by: tuple[DataSource, ...] = (),
 ) -> Manifest:
     """The manifest of what was just trained."""
     return Manifest(
@@ -121,7 +122,7 @@ def describe(
         sha256=digest,
         heads=heads,
         settings={"bits": recipe.bits},
-        data=sources(data),
+        data=(*sources(data), *taught_by),
         metrics=metrics,
         intended_use=INTENDED,
         limits=LIMITS,
@@ -152,11 +153,14 @@ def taught(data: Sequence[TaskData], root: Path, teacher: Path, work: Path, bits
     )
 
 
-def _taught_by(teacher: str, examples: Examples) -> str:
+def _taught_by(teacher: str, examples: Examples) -> tuple[DataSource, ...]:
+    """The teacher and the tweets it alone speaks of, as the manifest keeps them."""
     digest = hashlib.sha256(Path(teacher).read_bytes()).hexdigest()[:8]
     unread = int(np.isnan(examples.truth).all(1).sum())
+    tweets = f"{len(UNLABELLED)} training sets of tweeteval, texts alone"
     return (
-        f"Taught by text-affect@{digest} on {len(examples)} texts, {unread} of them tweets whose labels were not read."
+        DataSource(tweets, LICENCES["tweeteval/emotion"], SOURCES["tweeteval/emotion"], unread, 0),
+        DataSource(f"text-affect@{digest} (the teacher's word on every text)", "as its card says", "engines/zoo", 0, 0),
     )
 
 
@@ -174,7 +178,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--work", default="build/hashed-bag", help="where the teacher's answers are kept")
     parser.add_argument("--name", default="hashed-bag", help="name of the model folder")
-    parser.add_argument("--dims", type=int, default=Recipe().dims, help="width of the table (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
     parser.add_argument("--seed", type=int, default=Recipe().seed)
     return parser

@@ -23,7 +23,7 @@ from stream.signal_gate import PLAYS, START_MS, Play, Rows, compared, replayed
 CALIBRATION: Final = 40
 """Training texts of each head's data set that fix the steps of `qdq-int8`."""
 FIXTURE_SEED, CALIBRATION_SEED = 20_262, 20_263
-RULES: Final[dict[Precision, str]] = {"fp32": "int8", "fp16": "fp16", "cpu-int8": "int8", "qdq-int8": "int8"}
+RULES: Final[dict[Precision, str]] = {"fp32": "fp32", "fp16": "fp16", "cpu-int8": "int8", "qdq-int8": "int8"}
 Step = Callable[[str, int], object]
 """Told what is being done, and how many rows of it are done."""
 

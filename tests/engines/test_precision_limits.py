@@ -45,6 +45,12 @@ def test_fp16_limits() -> None:
     assert refusals("fp16", [], []) == ("no head was compared",)
 
 
+def test_float32_undoes_a_cut_so_there_is_no_metric_to_lose() -> None:
+    assert refusals("fp32", [head(value=0.7, lower=-0.2)], []) == ()
+    assert "keep their label" in refusals("fp32", [head(agreement=0.96)], [])[0]
+    assert "on average" in refusals("fp32", [head(mean_moved=0.03)], [])[0]
+
+
 def test_signals_that_move_are_refused() -> None:
     still = SignalGate("panic", 900, 0, 0, 0.01, 0.09, "row")
     assert refusals("int8", [head()], [still]) == ()

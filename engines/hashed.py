@@ -22,6 +22,7 @@ from scipy import sparse
 
 from engines.base import F64, AnyArray, EngineSpec, ScoreBatch, TensorBatch
 from engines.errors import EngineLost, ManifestInvalid, ShapeMismatch
+from engines.token_rows import by_task
 
 ACTIVATION_MAX: Final = 32767
 _ONE_THREAD_MACS: Final = 200_000
@@ -79,11 +80,7 @@ class HashedEngine:
         logits = (
             _product(bag, w["direct"]) * w["direct_scale"] + _product(hidden, w["deep"]) * w["deep_scale"] + w["bias"]
         )
-        ends = np.cumsum([len(h.labels) for h in self.spec.heads])
-        by_task = {
-            h.task: logits[:, end - len(h.labels) : end] for h, end in zip(self.spec.heads, ends.tolist(), strict=True)
-        }
-        return ScoreBatch(by_task, time.perf_counter() - start)
+        return ScoreBatch(by_task(self.spec, logits), time.perf_counter() - start)
 
     def close(self) -> None:
         """Free the table. Idempotent."""

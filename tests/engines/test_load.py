@@ -21,7 +21,7 @@ def test_names() -> None:
     hashed = load_text_model("hashed")
     assert hashed.spec.model_id == load_text_model("hashed-bag").spec.model_id
     assert hashed.reason == ""
-    auto = load_text_model("auto", tasks=("disaster_message",))
+    auto = load_text_model("auto", tasks=("crisis_info6",))
     assert auto.spec == hashed.spec
     assert auto.reason == ""  # it is the better model of that head: nothing better was refused
     assert load_text_model("stub").spec.name == "stub"

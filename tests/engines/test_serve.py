@@ -219,18 +219,18 @@ def test_another_version_under_load_loses_and_doubles_nothing_and_each_answer_na
 
 
 def test_a_model_with_other_tensors_is_met_by_asking_anew(tmp_path: Path) -> None:
-    """From the hashed bag to the stub: the tensors made before are refused, those made after are scored."""
+    """From the hashed bag to the encoder: the tensors made before are refused, those made after are scored."""
     with serving(Shelf(load_text_model, "hashed")) as server:
         model = connected(server.address)
         batch = model.featurize(TEXTS)
-        assert ordered(server, "swap", "stub").error == ""
+        assert ordered(server, "swap", "text-affect").error == ""
         with pytest.raises(EngineAway, match="WrongFeatures"):
             model.engine.infer(batch)
-        want = load_text_model("stub").logits(TEXTS).logits
+        want = load_text_model("text-affect").logits(TEXTS).logits
         assert {t: s.tobytes() for t, s in model.logits(TEXTS).logits.items()} == {
             t: s.tobytes() for t, s in want.items()
         }
-        assert model.spec.model_id == "stub@crc32"
+        assert model.spec.model_id == load_text_model("text-affect").spec.model_id
         model.engine.close()
 
 
@@ -262,7 +262,7 @@ def test_a_shadow_is_compared_and_never_answers(tmp_path: Path) -> None:
         assert 0 < found.shadow["sentiment3"].mean < found.shadow["sentiment3"].most < 1
         model.engine.close()
     with pytest.raises(ManifestInvalid, match="other tensors"):
-        Shelf(load_text_model, "hashed", "stub")
+        Shelf(load_text_model, "hashed", "text-affect")
 
 
 def test_keys_let_in_who_is_known_and_nobody_else(tmp_path: Path) -> None:

@@ -1,18 +1,34 @@
 """The classroom domain: what a room does, never what one seat does. No cameras unless the policy gate lets them in.
 
 Every signal is a mean over the consenting seats of a window, of a number each seat has; `operators/veil.py` decides
-which seats, and whether anything is told at all. All are proxies that nobody has validated.
+which seats, and whether anything is told at all. All are proxies that nobody has validated. What cameras and
+microphones add (`operators/group_affect.py`) is there only where the settings declare them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from engines.base import EngineSpec
-from operators.domain import Derived, Domain, SeatRule, Sums, label_indexes
-from operators.participation import AT, COLUMNS, columns
+from operators.domain import Derived, Domain, SeatRule, Strand, Sums, label_indexes
+from operators.group_affect import (
+    BIPOLAR,
+    CAMERAS,
+    FACES,
+    READINGS,
+    WATCHED,
+    cameras,
+    faces,
+    flags,
+    numbers,
+    readings,
+    told,
+)
+from operators.participation import AT, COLUMNS, STEPS, columns
 from operators.records import F64, I64, MICRO, Bools, PostBatch
 
 TASK: Final = "goemotions28"
@@ -29,33 +45,55 @@ NOTE: Final = (
 )
 
 NAMES: Final = (
-    "engagement", "participation", "confusion", "pace", "hands", "mood",
+    "engagement", "participation", "confusion", "confused", "pace", "hands", "mood",
     "answered", "right", "quickness", "answer.a", "answer.b", "answer.c", "answer.d",
-    "coverage", "attention", "expression", "tone",
 )  # fmt: skip
-SIGNALS: Final = tuple(f"classroom.{name}" for name in NAMES)
-_LOW: Final = tuple(-1.0 if name in ("pace", "mood", "expression", "tone") else 0.0 for name in NAMES)
+ALL_NAMES: Final = (*NAMES, "coverage", *WATCHED)
+"""With those of cameras and microphones."""
+SIGNALS: Final = tuple(f"classroom.{name}" for name in ALL_NAMES)
 
 
-def classroom(spec: EngineSpec, seats: int = SEATS) -> Domain:
-    """The classroom domain; `seats`: the k of the k-seat rule.
+def classroom(spec: EngineSpec, seats: int = SEATS, window_ms: int = SHORTEST_MS, watched: bool = False) -> Domain:
+    """The classroom domain.
+
+    Args:
+        seats: the k of the k-seat rule. window_ms: length of the window. watched: cameras or microphones are declared.
 
     Raises:
         ConfigInvalid: the engine cannot score chat.
     """
     label_indexes(spec, TASK, ["confusion"])
-    rule = SeatRule(max(seats, FLOOR), present, values, told_by, _LOW, NOTE)
-    return Domain("classroom", (TASK,), COLUMNS, SIGNALS, channels, derive, seats=rule)
+    names = ALL_NAMES if watched else NAMES
+    strands = [Strand("", present, _places(names, [name for name in names if name not in WATCHED]))]
+    if watched:
+        strands += [
+            Strand("cameras", cameras, _places(names, CAMERAS)),
+            Strand("faces", faces, _places(names, FACES)),
+            Strand("readings", readings, _places(names, READINGS)),
+        ]
+    rule = SeatRule(
+        k=max(seats, FLOOR),
+        strands=tuple(strands),
+        values=partial(_values, names),
+        told_by=partial(_told_by, names),
+        own=tuple(name in WATCHED for name in names),
+        low=tuple(-1.0 if name in ("pace", "mood", *BIPOLAR) else 0.0 for name in names),
+        note=NOTE,
+        flags=partial(_flags, names),
+    )
+    signals = tuple(f"classroom.{name}" for name in names)
+    read = partial(channels, window_ms)
+    return Domain("classroom", (TASK,), COLUMNS, signals, read, partial(derive, len(names)), seats=rule)
 
 
-def channels(batch: PostBatch) -> I64:
+def channels(window_ms: int, batch: PostBatch) -> I64:
     """What each event adds, int64 [n, columns]."""
-    return columns(batch.texts)
+    return columns(batch.texts, (batch.times_ms % window_ms * STEPS // window_ms).tolist())
 
 
-def derive(sums: Sums) -> Derived:
+def derive(signals: int, sums: Sums) -> Derived:
     """Nothing: no value is read off the sums of a room, only off its seats."""
-    unknown = np.full((len(sums.n), len(SIGNALS)), np.nan)
+    unknown = np.full((len(sums.n), signals), np.nan)
     return Derived(unknown, unknown, unknown)
 
 
@@ -65,52 +103,60 @@ def present(sums: I64) -> Bools:
     return found
 
 
-def values(sums: I64) -> F64:
-    """The number each seat has for each signal, float64 [m, signals], from int64 [m, columns].
+def values(sums: I64) -> dict[str, F64]:
+    """The number each seat has for each signal, float64 [m], from int64 [m, columns].
 
     engagement 1 - 2^-acts (one act .5, two .75, ...; after four it hardly grows), participation 1 with any act,
-    confusion 1 with "lost", else the mean of its chat lines, pace +1 "too fast" -1 "too slow", mood the mean valence of
-    its chat (0 in silence), quickness the mean share of a minute left when it answered, attention the share of its
-    pictures in which the face could be read, expression and tone the mean valence of its face and voice. A seat that
-    did nothing has 0.
+    confusion 1 with "lost", else the mean of its chat lines, confused 1 with "lost" or a line above P .5, pace +1 "too
+    fast" -1 "too slow", mood the mean valence of its chat (0 in silence), quickness the mean share of a minute left
+    when it answered, coverage 1 with a camera that sends pictures. A seat that did nothing has 0.
     """
     has = {name: sums[:, k] > 0 for name, k in AT.items()}
-    out = np.zeros((len(sums), len(SIGNALS)))
     acts = np.minimum(sums[:, AT["acts"]] // MICRO, 16)
-    put = dict(zip(NAMES, out.T, strict=True))
-    put["engagement"][:] = 1 - 0.5**acts
-    put["participation"][:] = has["acts"]
-    put["confusion"][:] = np.where(has["lost"], 1.0, _mean(sums, "confusion", "chats"))
-    put["pace"][:] = has["fast"].astype(np.int64) - has["slow"].astype(np.int64)
-    put["hands"][:] = has["hand"]
-    put["mood"][:] = _mean(sums, "valence", "chats")
-    put["answered"][:] = has["answers"]
-    put["right"][:] = _mean(sums, "right", "judged")
-    put["quickness"][:] = _mean(sums, "pace", "answers")
-    put["coverage"][:] = has["frames"]
-    put["attention"][:] = _mean(sums, "seen", "frames")
-    put["expression"][:] = _mean(sums, "expression", "looks")
-    put["tone"][:] = _mean(sums, "tone", "sounds")
-    for letter in "abcd":
-        put[f"answer.{letter}"][:] = _mean(sums, f"option_{letter}", "answers")
-    return out
+    found = {
+        "engagement": 1 - 0.5**acts,
+        "participation": has["acts"].astype(np.float64),
+        "confusion": np.where(has["lost"], 1.0, _mean(sums, "confusion", "chats")),
+        "confused": has["confused"].astype(np.float64),
+        "pace": has["fast"].astype(np.float64) - has["slow"],
+        "hands": has["hand"].astype(np.float64),
+        "mood": _mean(sums, "valence", "chats"),
+        "answered": has["answers"].astype(np.float64),
+        "right": _mean(sums, "right", "judged"),
+        "quickness": _mean(sums, "pace", "answers"),
+        "coverage": has["frames"].astype(np.float64),
+    }
+    options = {f"answer.{letter}": _mean(sums, f"option_{letter}", "answers") for letter in "abcd"}
+    return found | options | numbers(sums)
 
 
-def told_by(sums: I64) -> Bools:
-    """Which seats have something to say on each signal, bool [m, signals]: a signal needs k of those as well."""
-    out = np.ones((len(sums), len(SIGNALS)), np.bool_)
-    for k, name in enumerate(NAMES):
-        if name in ("right",):
-            out[:, k] = sums[:, AT["judged"]] > 0
-        elif name in ("quickness", "answered") or name.startswith("answer."):
-            out[:, k] = sums[:, AT["answers"]] > 0
-        elif name in ("coverage", "attention"):
-            out[:, k] = sums[:, AT["frames"]] > 0
-        elif name in ("expression", "tone"):
-            out[:, k] = sums[:, AT["looks" if name == "expression" else "sounds"]] > 0
-        elif name == "mood":
-            out[:, k] = sums[:, AT["chats"]] > 0
-    return out
+def told_by(sums: I64) -> dict[str, Bools]:
+    """Which seats have something to say on each signal, bool [m]: a signal needs k of those as well."""
+    by = {"right": "judged", "mood": "chats", "coverage": "frames"}
+    by |= dict.fromkeys(("quickness", "answered", *(f"answer.{letter}" for letter in "abcd")), "answers")
+    everyone = np.ones(len(sums), np.bool_)
+    found = {name: sums[:, AT[by[name]]] > 0 if name in by else everyone for name in (*NAMES, "coverage")}
+    return found | told(sums)
+
+
+def _values(names: tuple[str, ...], sums: I64) -> F64:
+    found = values(sums)
+    return np.stack([found[name] for name in names], axis=1)
+
+
+def _told_by(names: tuple[str, ...], sums: I64) -> Bools:
+    found = told_by(sums)
+    return np.stack([found[name] for name in names], axis=1)
+
+
+def _flags(names: tuple[str, ...], told_values: Mapping[int, float | None]) -> dict[int, str]:
+    """Remarks by position, of the values told of a room's strand by position."""
+    found = flags({names[k]: value for k, value in told_values.items()})
+    return {k: found[names[k]] for k in told_values if names[k] in found}
+
+
+def _places(names: tuple[str, ...], of: Sequence[str]) -> tuple[int, ...]:
+    return tuple(names.index(name) for name in of)
 
 
 def _mean(sums: I64, total: str, count: str) -> F64:

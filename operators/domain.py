@@ -67,14 +67,14 @@ class Derived:
     """`value`, `lo`, `hi`: float64 [k, signals]; NaN where the signal is not defined for that entity.
 
     `notes`: entity (row) -> what a reader of any of its values should know. `remarks`: (row, column) -> the same of one
-    value.
+    value; None = there is no row for it at all.
     """
 
     value: F64
     lo: F64
     hi: F64
     notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
-    remarks: Mapping[tuple[int, int], str] = field(default_factory=dict, kw_only=True)
+    remarks: Mapping[tuple[int, int], str | None] = field(default_factory=dict, kw_only=True)
 
     @staticmethod
     def stack(columns: Sequence[tuple[F64, F64, F64]]) -> Derived:
@@ -129,24 +129,43 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Strand:
+    """Signals with the same contributors, guarded as one set.
+
+    Attributes:
+        name: "" for the seats themselves; stands in the kept state.
+        present: sums by seat, int64 [m, linear] -> bool [m], who is counted at all.
+        signals: positions of its signals among the domain's.
+    """
+
+    name: str
+    present: Callable[[I64], Bools]
+    signals: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SeatRule:
     """How a domain of seats is told of (`operators/veil.py`): only from k seats on, and never a seat.
 
     Attributes:
         k: seats below which nothing is told.
-        present: sums by seat, int64 [m, linear] -> bool [m], who is counted at all.
-        values: the same -> float64 [m, signals], the number of each seat for each signal.
+        strands: every signal stands in one; the seats themselves come first.
+        values: sums by seat, int64 [m, linear] -> float64 [m, signals], the number of each seat for each signal.
         told_by: the same -> bool [m, signals], who has something to say on it.
+        own: signals whose mean is over those who have something to say; in the others, who has not counts as 0.
         low: where the range of each signal begins, 0 or -1; all end at 1.
         note: stands in the reasons of every row.
+        flags: values told of a room, by signal -> remarks on them, by signal.
     """
 
     k: int
-    present: Callable[[I64], Bools]
+    strands: tuple[Strand, ...]
     values: Callable[[I64], F64]
     told_by: Callable[[I64], Bools]
+    own: tuple[bool, ...]
     low: tuple[float, ...]
     note: str
+    flags: Callable[[Mapping[int, float | None]], Mapping[int, str]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@
   to say.
 - The highest and the lowest seat are left out (trimmed mean, Tukey and McLaughlin 1963), so that none dominates; values
   are rounded to 0.05, interval ends outwards; counts are told in bands of five.
+- Signals that only some seats contribute to by what they have (a camera, a microphone) are strands of their own, each
+  with its own set of seats: turning a camera on is joining, turning it off is leaving.
 - Differencing guard: the seats counted must be those counted before, or differ by k or more from every set of seats
   counted in this room so far. Where the seats that are there do not make such a set, some are left out until they do,
   chosen by hash; where that is not possible either, the values told last come again, marked stale. After `MOST_SETS`
@@ -24,7 +26,7 @@ import msgspec
 import numpy as np
 
 from operators import interval
-from operators.domain import Derived, SeatRule
+from operators.domain import Derived, SeatRule, Strand
 from operators.frames import SignalFrame
 from operators.records import F64, I64, U64, Bools
 from operators.voices import LEADING
@@ -53,7 +55,7 @@ Column = list[float | None]
 
 
 class _Row(NamedTuple):
-    """What is told of a room: numbers per signal, seats counted, remarks by signal, notes on all of it."""
+    """What is told of a strand of a room: numbers per signal of it, seats counted, remarks by signal, notes on all."""
 
     value: Column
     lo: Column
@@ -64,7 +66,7 @@ class _Row(NamedTuple):
 
 
 class _Told(msgspec.Struct, array_like=True):
-    """What is remembered of a room: sets of seats told (the newest last), and the values told last."""
+    """What is remembered of a strand of a room: sets of seats told (the newest last), and the values told last."""
 
     heard_ms: int
     sets: list[list[int]]
@@ -83,55 +85,65 @@ class Veil:
         self._changed: set[str] = set()
 
     def tell(self, frame: SignalFrame) -> SignalFrame:
-        """The frame as it may be told: rooms alone, values and counts veiled. Sealed windows, by their end, rising."""
+        """The frame as it may be told: rooms alone, values and counts veiled; a row per room and strand. Sealed
+        windows, by their end, rising."""
+        strands = self._rule.strands
         rooms = [k for k, name in enumerate(frame.names) if name.startswith(ROOM)]
         self._forget(frame.end_ms)
-        told = [self._room(frame, k) for k in rooms]
-        shape = (len(rooms), len(self._rule.low))
-        value, lo, hi = (
-            np.array([_floats(column) for column in columns], np.float64).reshape(shape)
-            for columns in ([t.value for t in told], [t.lo for t in told], [t.hi for t in told])
-        )
-        remarks = {(row, col): text for row, t in enumerate(told) for col, text in t.remarks.items()}
-        notes = {row: (self._rule.note, *t.notes) for row, t in enumerate(told)}
-        n = np.array([t.seats // BAND * BAND for t in told], np.int64)
+        told = [(strand, self._strand(frame, k, strand)) for k in rooms for strand in strands]
+        shape = (len(told), len(self._rule.low))
+        columns = [np.full(shape, np.nan) for _ in range(3)]
+        remarks: dict[tuple[int, int], str | None] = {}
+        for row, (strand, said) in enumerate(told):
+            remarks |= {(row, col): None for col in range(shape[1]) if col not in strand.signals}
+            for s, col in enumerate(strand.signals):
+                for out, part in zip(columns, (said.value, said.lo, said.hi), strict=True):
+                    value = part[s]
+                    out[row, col] = np.nan if value is None else value
+            remarks |= {(row, col): text for col, text in said.remarks.items()}
+        notes = {row: (self._rule.note, *said.notes) for row, (_, said) in enumerate(told)}
+        n = np.array([said.seats // BAND * BAND for _, said in told], np.int64)
         return replace(
             frame,
-            names=[frame.names[k] for k in rooms],
+            names=[frame.names[k] for k in rooms for _ in strands],
             n=n,
             n_eff=n.astype(np.float64),
             authors=n,
-            revision=np.zeros(len(rooms), np.int64),
-            capped=np.zeros(len(rooms)),
-            sampled=np.ones(len(rooms)),
+            revision=np.zeros(len(told), np.int64),
+            capped=np.zeros(len(told)),
+            sampled=np.ones(len(told)),
             buzz=n.astype(np.float64),
-            derived=Derived(value, lo, hi, notes=notes, remarks=remarks),
+            derived=Derived(*columns, notes=notes, remarks=remarks),
             seats=None,
+            fast=None,
         )
 
-    def _room(self, frame: SignalFrame, k: int) -> _Row:
-        """What is told of the room in row `k`."""
+    def _strand(self, frame: SignalFrame, k: int, strand: Strand) -> _Row:
+        """What is told of a strand of the room in row `k`."""
         rule, seats = self._rule, frame.seats
         assert seats is not None, "a domain with seats has frames with seats"
         mine = seats.ids == k
         hashes, sums = seats.hashes[mine], seats.sums[mine][:, LEADING:]
-        there = rule.present(sums)
+        there = strand.present(sums)
         hashes, sums = hashes[there], sums[there]
-        unknown: Column = [None] * len(rule.low)
+        unknown: Column = [None] * len(strand.signals)
         if len(hashes) < rule.k:
-            return _Row(unknown, unknown, unknown, 0, dict.fromkeys(range(len(unknown)), FEW.format(k=rule.k)))
-        room = self._rooms.setdefault(frame.names[k], _Told(frame.end_ms, []))
+            return _Row(unknown, unknown, unknown, 0, dict.fromkeys(strand.signals, FEW.format(k=rule.k)))
+        name = frame.names[k] + (f"#{strand.name}" if strand.name else "")
+        room = self._rooms.setdefault(name, _Told(frame.end_ms, []))
         room.heard_ms = frame.end_ms
-        self._changed.add(frame.names[k])
+        self._changed.add(name)
         chosen = self._choose(room, hashes, frame.end_ms)
         if chosen is not None:
             counted = np.isin(hashes, np.array(sorted(chosen), np.uint64))
-            room.value, room.lo, room.hi = self._values(sums[counted])
+            room.value, room.lo, room.hi = self._values(sums[counted], strand)
             room.seats = len(chosen)
         elif not room.value:
-            return _Row(unknown, unknown, unknown, 0, dict.fromkeys(range(len(unknown)), LATER))
-        gaps = {s: FEW_SAID.format(k=rule.k) for s, v in enumerate(room.value) if v is None}
-        return _Row(room.value, room.lo, room.hi, room.seats, gaps, () if chosen is not None else (STALE,))
+            return _Row(unknown, unknown, unknown, 0, dict.fromkeys(strand.signals, LATER))
+        told = dict(zip(strand.signals, room.value, strict=True))
+        gaps = {s: FEW_SAID.format(k=rule.k) for s, value in told.items() if value is None}
+        remarks = {**rule.flags(told), **gaps}
+        return _Row(room.value, room.lo, room.hi, room.seats, remarks, () if chosen is not None else (STALE,))
 
     def _choose(self, room: _Told, hashes: U64, salt: int) -> frozenset[int] | None:
         """The largest set of the seats that are there which may be told; None where there is none. It is noted."""
@@ -164,21 +176,29 @@ class Veil:
                     return part
         return None
 
-    def _values(self, sums: I64) -> tuple[Column, Column, Column]:
-        """Trimmed, rounded values of the seats' sums with intervals, None where fewer than k had something to say."""
-        rule, m = self._rule, len(sums)
-        ranked = np.sort(rule.values(sums), axis=0)
-        said = rule.told_by(sums).sum(axis=0)
+    def _values(self, sums: I64, strand: Strand) -> tuple[Column, Column, Column]:
+        """Trimmed, rounded values of the seats' sums with intervals, by signal of the strand; None where fewer than k
+        had something to say."""
+        rule = self._rule
+        numbers, said = rule.values(sums), rule.told_by(sums)
+        told = [self._mean(numbers[:, s], said[:, s], rule.own[s], rule.low[s]) for s in strand.signals]
+        value, lo, hi = zip(*told, strict=True)
+        return list(value), list(lo), list(hi)
+
+    def _mean(
+        self, numbers: F64, said: Bools, own: bool, low: float
+    ) -> tuple[float | None, float | None, float | None]:
+        """Value and interval of one signal, from the number of each seat, float64 [m], and who has something to say."""
+        if said.sum() < self._rule.k:
+            return None, None, None
+        ranked = np.sort(numbers[said] if own else numbers)
         kept = ranked[1:-1]
-        mean = kept.mean(axis=0)
+        mean = float(kept.mean())
         bent = np.concatenate((kept[:1], kept, kept[-1:]))  # winsorised: the extremes moved to their neighbours
-        square = mean * mean + bent.var(axis=0)
-        low = np.array(rule.low)
-        lo, hi = _interval(mean, square, float(m - 2), low)
-        value = np.rint(mean / STEP) * STEP
-        lo, hi = np.floor(lo / STEP + 1e-9) * STEP, np.ceil(hi / STEP - 1e-9) * STEP
-        untold = said < rule.k
-        return _column(value, untold), _column(lo, untold), _column(hi, untold)
+        square = mean * mean + float(bent.var())
+        lo, hi = interval.mean(np.array([mean]), np.array([square]), np.array([len(kept)], np.float64), low, 1.0)
+        ends = np.floor(lo[0] / STEP + 1e-9) * STEP, np.ceil(hi[0] / STEP - 1e-9) * STEP
+        return _decimal(np.rint(mean / STEP) * STEP), _decimal(ends[0]), _decimal(ends[1])
 
     def _forget(self, now_ms: int) -> None:
         old = sorted(name for name, room in self._rooms.items() if room.heard_ms + FORGET_MS < now_ms)
@@ -201,25 +221,18 @@ class Veil:
     def restore(self, parts: Mapping[str, bytes]) -> None:
         """Take back everything `changes` ever said."""
         self._rooms = {name: msgspec.msgpack.decode(part, type=_Told) for name, part in parts.items()}
+        for name, room in self._rooms.items():
+            strand = next((one for one in self._rule.strands if one.name == name.partition("#")[2]), None)
+            if strand is None or len(room.value) != len(strand.signals):
+                # Another version told other signals. The sets stay: they were told.
+                room.value, room.lo, room.hi = [], [], []
         self._changed.clear()
-
-
-def _interval(mean: F64, square: F64, n: float, low: F64) -> tuple[F64, F64]:
-    """`interval.mean`, column by column: signals differ in where their range begins."""
-    size = np.full(len(mean), n)
-    wide = interval.mean(mean, square, size, -1.0, 1.0)
-    unit = interval.mean(mean, square, size, 0.0, 1.0)
-    return np.where(low < 0, wide[0], unit[0]), np.where(low < 0, wide[1], unit[1])
 
 
 def _rank(salt: int, seat: int) -> int:
     return ((seat ^ salt) * _MIX) % 2**64
 
 
-def _column(values: F64, untold: Bools) -> Column:
-    # A decimal with two places, and no minus before a nought.
-    return [None if no else round(v, 2) + 0.0 for v, no in zip(values.tolist(), untold.tolist(), strict=True)]
-
-
-def _floats(values: Column) -> list[float]:
-    return [np.nan if value is None else value for value in values]
+def _decimal(value: float) -> float:
+    """Two places, and no minus before a nought."""
+    return round(float(value), 2) + 0.0

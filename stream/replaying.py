@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from tqdm import tqdm
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from engines.base import TextModel
 from operators.records import DeadLetter
 from stream.base import CommitUnit, Log, TopicSpec
-from stream.config import Config, load_config
+from stream.config import Config, PolicyConfig, load_config
 from stream.errors import UsageError
 from stream.ingest import IngestPlan, in_seconds, ingest
 from stream.ops_status import OpsStatus
@@ -40,8 +41,9 @@ def replay_config(
     batch_size: int = 1000,
     workers: int = 1,
     languages: str = "all",
+    policy: PolicyConfig | None = None,
 ) -> Config:
-    """The settings of a replay.
+    """The settings of a replay. `policy`: what is declared to the gate; a room's cameras count only where it lets them.
 
     Raises:
         UsageError, ConfigInvalid: one of them cannot work.
@@ -55,7 +57,7 @@ def replay_config(
         "run": {"workers": workers, "batch_size": batch_size, "commit_interval": "1s", "languages": languages},
         "windows": {"sizes": list(windows)},
     }
-    return msgspec.convert(tree, Config).check()
+    return msgspec.structs.replace(msgspec.convert(tree, Config), policy=policy or PolicyConfig()).check()
 
 
 async def replay(
@@ -115,6 +117,10 @@ def model_settings(path: str, engine: str) -> Config:
     return load_config(path)
 
 
+BEFORE: Final = {"--languages": "all", "--policy": ""}
+"""What a log was replayed with before replays said so."""
+
+
 async def _as_before(log: Log, topology: Topology) -> None:
     """A log keeps what it was replayed with: going on with other settings would give back the rows of the old ones.
 
@@ -129,6 +135,7 @@ async def _as_before(log: Log, topology: Topology) -> None:
         "--lateness": config.time.lateness,
         "--disorder": config.time.disorder,
         "--languages": config.run.languages,
+        "--policy": "+".join(config.policy.modalities),
     }
     key = f"{config.input.group}-{config.domain}"
     held = (await log.restore(SETTINGS, key)).get(key)
@@ -137,7 +144,7 @@ async def _as_before(log: Log, topology: Topology) -> None:
         return
     then = msgspec.json.decode(held, type=dict[str, str])
     for name, value in now.items():
-        if then.get(name, "all" if name == "--languages" else None) != value:
+        if then.get(name, BEFORE.get(name)) != value:
             raise UsageError(
                 f"{config.log.url}: it holds a replay with {name} {then.get(name)}, asked for {value}; "
                 "use another --log, or none"

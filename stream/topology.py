@@ -15,7 +15,7 @@ from engines.tasks import task_spec
 from operators import crisis, market, social
 from operators.arrivals import Arrival
 from operators.base import Operator
-from operators.classroom import SEATS, classroom
+from operators.classroom import SEATS, SHORTEST_MS, classroom
 from operators.classroom import TASK as CHAT
 from operators.codec import Codec
 from operators.domain import Domain
@@ -23,6 +23,7 @@ from operators.entities import Linker
 from operators.gate import Gate
 from operators.language import Language
 from operators.ontology import ONTOLOGY_VERSION
+from operators.policy import biometric
 from operators.readable import NOTE, Readable
 from operators.registry import FileRegistry
 from operators.relief import Relief
@@ -33,7 +34,7 @@ from operators.text import Score
 from operators.window import parse_span
 from stream.base import TopicSpec
 from stream.config import Config, RegistryConfig, secret
-from stream.permits import license_weights, permit
+from stream.permits import declaration, license_weights, permit
 from stream.scoring import Observer, Parts
 from stream.topics import engine_topics
 from stream.windowing import WindowParts
@@ -54,14 +55,16 @@ HEADS = {
 """What each domain asks of an engine."""
 
 
-def build_domain(name: str, spec: EngineSpec, seats: int = SEATS) -> Domain:
-    """The domain `name` bound to the heads of an engine. `seats`: k of the k-seat rule, where there are seats.
+def build_domain(
+    name: str, spec: EngineSpec, seats: int = SEATS, window_ms: int = SHORTEST_MS, watched: bool = False
+) -> Domain:
+    """The domain `name` bound to the heads of an engine. `seats`, `window_ms`, `watched`: see `classroom`.
 
     Raises:
         ConfigInvalid: the engine lacks a head it needs.
     """
     if name == "classroom":
-        return classroom(spec, seats)
+        return classroom(spec, seats, window_ms, watched)
     return {"market": market.market, "crisis": crisis.crisis, "social": social.social}[name](spec)
 
 
@@ -188,7 +191,9 @@ def build(
     if beside is not None and config.domain != beside.config.domain and cascades(config):
         beside = None
     model = _licensed(config, model if beside is None else beside.model, replay)
-    domain = build_domain(config.domain, model.spec, config.classroom.seats)
+    watched = biometric(declaration(config).modalities)
+    window_ms = config.window_specs[0].size_ms
+    domain = build_domain(config.domain, model.spec, config.classroom.seats, window_ms, watched)
     stub = model.spec.name == STUB
     # Chat of a room is not remembered, not even in memory.
     kept = 0 if stub or domain.seats is not None else 20_000

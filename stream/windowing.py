@@ -237,7 +237,7 @@ def _odd(
             found = ("no baseline yet",) if enough[k] else None
         out.setdefault(k, {})[s] = found
     for (k, s), remark in frame.derived.remarks.items():
-        out.setdefault(k, {})[s] = (remark,)
+        out.setdefault(k, {})[s] = None if remark is None else (remark,)
     return out
 
 

@@ -22,8 +22,8 @@ GROUND = {
         """
         admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire
         circumplex clock correct cues detectors domain errors evolution eyes fingerprint frames fuse gate
-        gazetteer interval masking names ontology panes participation past pictures post_reader prewalk reasons
-        records registry schema scores_wire seat_readings sent signal_wire slots sounds voices window
+        gazetteer group_affect interval masking names ontology panes participation past pictures post_reader prewalk
+        reasons records registry schema scores_wire seat_readings sent signal_wire slots sounds voices window
         """.split()
     ),
     "stream": set(

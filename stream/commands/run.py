@@ -94,6 +94,9 @@ def _add_replay(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     replay.add_argument(
         "--languages", choices=("all", "trained"), default="all", help="posts whose scores count (default: all)"
     )
+    replay.add_argument(
+        "--policy", metavar="FILE.toml", help="settings whose [policy] is declared: cameras of a room count only so"
+    )
     replay.add_argument("--json", action="store_true", help="print the conservation sum as the last line")
     replay.set_defaults(run=run_replay)
 
@@ -122,6 +125,7 @@ def run_replay(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         workers=args.workers,
         languages=args.languages,
+        policy=None if args.policy is None else load_config(args.policy).policy,
     )
     if args.config is not None:
         chosen = model_settings(args.config, args.engine)

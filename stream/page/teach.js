@@ -16,6 +16,12 @@ const TILES = [
 const SEEN = [
   ["coverage", "Cameras", "seats that send pictures"],
   ["attention", "Faces seen", "turned to the camera"],
+  ["distraction", "Turned away", "no face, or one turned away"],
+  ["engagement.seen", "On task", "facing, not negative, eyes open"],
+  ["resolved", "Confusion resolved", "calm again after it"],
+  ["fatigue", "Eyes shut", "lowered eyes count too"],
+  ["synchrony", "In step", "attention rises and falls alike"],
+  ["ambivalence", "Mixed signs", "face, voice and words differ"],
   ["expression", "Faces", "mean mood, an estimate"],
   ["tone", "Voices", "mean mood, an estimate"],
 ];

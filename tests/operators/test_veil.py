@@ -231,7 +231,7 @@ def seen(number: int) -> dict[str, int]:
 
 def read(number: int) -> dict[str, int]:
     """Readings that are all of one sign."""
-    sums = {name: 100 * number for name in ("feeling", "clash", "sure", "no_picture", "no_sound", "no_text")}
+    sums = dict.fromkeys(("feeling", "clash", "sure", "no_picture", "no_sound", "no_text"), 100 * number)
     return {"moments": 100, "clashes": 100, "ended": 1, "resolved": number, "sounds": 10, "tone": 10 * number, **sums}
 
 

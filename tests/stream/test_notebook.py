@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,15 @@ def test_without_pandas_rows_work_and_frames_say_what_to_install(monkeypatch: py
             use()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A process started in the background of a shell has SIGINT ignored, and hands that on to its tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_the_work_and_its_thread() -> None:
     ended = threading.Event()
 
@@ -118,8 +129,6 @@ def test_an_interrupt_ends_the_work_and_its_thread() -> None:
             ended.set()
 
     def signal_to(thread: threading.Thread) -> None:
-        import signal
-
         assert thread.ident is not None
         signal.pthread_kill(thread.ident, signal.SIGINT)
 

@@ -46,12 +46,20 @@ class Clock:
 class Class:
     """A running lesson: engine, desk and pages on one SQLite log."""
 
-    def __init__(self, folder: Path, token: str | None = None, looks: CaptureDesk | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        token: str | None = None,
+        looks: CaptureDesk | None = None,
+        policy: dict[str, object] | None = None,
+    ) -> None:
         self.folder, self.clock = folder, Clock()
         self.config = msgspec.convert(
             {
                 "domain": "classroom",
                 "windows": {"sizes": ["1m"]},
+                "policy": policy or {},
+                "log": {"retention": "36500d"},  # the test's time is long past
                 "time": {"disorder": "5s", "lateness": "5s", "idle": "30s", "future": "1h"},
             },
             Config,
@@ -210,7 +218,7 @@ def compare_with_replay(room: Class) -> None:
         await log.close()
         path = room.folder.parent / f"{room.folder.name}-recorded.jsonl"
         path.write_bytes(b"\n".join(record.value for record in records) + b"\n")
-        config = replay_config("classroom", windows=["1m"], lateness="5s", disorder="5s")
+        config = replay_config("classroom", windows=["1m"], lateness="5s", disorder="5s", policy=room.config.policy)
         rows, _ = await replay(MemoryLog(), config, path)
         found = map(json.loads, rows.lines())
         return {f"{r['signal']}|{r['window_end']}": (r["value"], r["lo"], r["hi"], r["n"], r["reasons"]) for r in found}

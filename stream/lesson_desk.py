@@ -16,11 +16,13 @@ from operators.base import Clock
 from operators.circumplex import tones
 from operators.classroom import TASK
 from operators.participation import chat
+from operators.policy import biometric
 from operators.records import F64, I32, MICRO, PostBatch, SignalRow
 from stream.audit import Audit
 from stream.base import CommitUnit, Log, Output, partition_of
 from stream.config import Config
 from stream.lesson import Event, Lesson, Mark, Refused, Seat
+from stream.permits import declaration
 from stream.topology import Topology
 from stream.worker import Pulse, commit, steadily
 
@@ -62,6 +64,11 @@ class LessonDesk:
     def k(self) -> int:
         """Seats below which nothing is told."""
         return self.config.classroom.seats
+
+    @property
+    def watched(self) -> bool:
+        """Whether cameras or microphones are declared."""
+        return biometric(declaration(self.config).modalities)
 
     async def start(self, log: Log, topology: Topology) -> None:
         """Begin to carry events; marks of an earlier life come back."""

@@ -46,6 +46,9 @@ class Desk(Protocol):
     @property
     def k(self) -> int: ...
 
+    @property
+    def watched(self) -> bool: ...
+
     def send(self, events: Sequence[Event]) -> None: ...
 
     async def say(self, seat: Seat, text: str) -> list[Event]: ...
@@ -255,6 +258,7 @@ class LessonRoutes:
             "code": room.code,
             "ready": self._desk.ready,
             "k": self._desk.k,
+            "watched": self._desk.watched,
             "seats": len(room.seats) // BAND * BAND,
             "question": _shown(room),
             "right": None if asked is None else asked.right,

@@ -18,14 +18,20 @@ const SEEN = [
   ["attention", "Faces seen", "turned to the camera"],
   ["distraction", "Turned away", "no face, or one turned away"],
   ["engagement.seen", "On task", "facing, not negative, eyes open"],
-  ["resolved", "Confusion resolved", "calm again after it"],
+  ["resolved", "Calm again", "after confusion"],
   ["fatigue", "Eyes shut", "lowered eyes count too"],
   ["synchrony", "In step", "attention rises and falls alike"],
   ["ambivalence", "Mixed signs", "face, voice and words differ"],
   ["expression", "Faces", "mean mood, an estimate"],
   ["tone", "Voices", "mean mood, an estimate"],
+  ["feeling", "All together", "faces, voices, chat fused"],
+  ["confidence", "Confidence", "1: face, voice and chat were there"],
 ];
 const CURVES = ["engagement", "confusion", "pace", "participation"];
+const CURVES_SEEN = ["attention", "distraction"];
+const NAMES = { participation: "taking part", attention: "faces seen", distraction: "turned away" };
+const AROUND = 2 * MINUTE; // a marker is told by the two minutes after it less the two before
+const FALLEN = 0.8; // of its start
 const ANSWERS = ["answer.a", "answer.b", "answer.c", "answer.d"];
 const SVG = "http://www.w3.org/2000/svg";
 const DASH = "–";
@@ -83,6 +89,7 @@ function drawRoom(message) {
   say($("seats"), `${band(message.seats)} seats have joined by this page's link`);
   say($("code"), message.code);
   say($("k"), String(message.k));
+  say($("without"), message.watched ? "Pictures and sound are scored where they arrive and thrown away; no names, no single seat." : "No camera, no microphone, no names, no single seat.");
   const link = `${location.origin}/join?room=${encodeURIComponent(message.room)}&code=${message.code}`;
   $("where").href = link;
   say($("where"), link.replace(/^https?:\/\//, ""));
@@ -144,10 +151,12 @@ function drawTiles() {
   say($("curve-sub"), last === undefined ? "" : `latest minute ${time(last.window_start)}${DASH}${time(last.window_end)}${last.n ? `, ${band(last.n)} seats counted` : ""}`);
 }
 
+const curves = () => [...CURVES, ...CURVES_SEEN.filter((signal) => series[signal]?.some((row) => row.value !== null))];
+
 function drawPicks() {
   $("picks").replaceChildren(
-    ...CURVES.map((signal) => {
-      const pick = button(`pick c-${signal}`, signal === "participation" ? "taking part" : signal, () => {
+    ...curves().map((signal) => {
+      const pick = button(`pick c-${signal}`, NAMES[signal] ?? signal, () => {
         if (!picked.delete(signal)) picked.add(signal);
         memory.write("lesson.curves", [...picked].join(","));
         draw();
@@ -159,7 +168,7 @@ function drawPicks() {
 }
 
 function drawCurve() {
-  const shown = CURVES.filter((signal) => picked.has(signal) && series[signal]?.length);
+  const shown = curves().filter((signal) => picked.has(signal) && series[signal]?.length);
   const ends = shown.flatMap((signal) => series[signal].map((row) => row.window_end));
   const box = $("plot");
   if (!ends.length) return box.replaceChildren(el("p", "sub", "The curve begins with the first minute that can be told."));
@@ -188,7 +197,20 @@ function drawCurve() {
       plot.append(svg("polyline", { class: `line c-${signal}`, points: run.map((r) => `${x(r.window_start)},${y(r.value)} ${x(r.window_end)},${y(r.value)}`).join(" ") }));
     }
   }
-  box.replaceChildren(plot);
+  box.replaceChildren(plot, ...attended());
+}
+
+/** The attention curve in words: its mean, and when it first fell below 0.8 of its start, smoothed with a half-life of a minute. */
+function attended() {
+  const rows = runs(series.attention ?? []).flat();
+  if (!rows.length) return [];
+  const area = rows.reduce((sum, row) => sum + row.value, 0) / rows.length;
+  let smooth = rows[0].value, fell = null;
+  for (const row of rows) {
+    smooth = (smooth + row.value) / 2;
+    if (fell === null && smooth < FALLEN * rows[0].value) fell = row;
+  }
+  return [el("p", "sub", `Faces seen: ${number(area)} of the lesson so far${fell ? `; below ${FALLEN} of its start since ${time(fell.window_start)}` : ""}. Each minute of seats with a camera; not validated.`)];
 }
 
 /** Stretches of rows with a value that is new: stale ones and gaps break the line. */
@@ -207,10 +229,15 @@ function runs(rows) {
   return out;
 }
 
-/** Mean of a signal over the minutes that end within [from, to], null where none does. */
+/** Mean of a signal over [from, to], each minute by how much of it lies inside; null where less than half is known. */
 function mean(signal, from, to) {
-  const values = (series[signal] ?? []).filter((r) => r.value !== null && r.window_start >= from && r.window_end <= to).map((r) => r.value);
-  return values.length ? values.reduce((a, b) => a + b, 0) / values.length : null;
+  let sum = 0, known = 0;
+  for (const row of runs(series[signal] ?? []).flat()) {
+    const inside = Math.max(0, Math.min(to, row.window_end) - Math.max(from, row.window_start));
+    sum += inside * row.value;
+    known += inside;
+  }
+  return known >= (to - from) / 2 ? sum / known : null;
 }
 
 function drawMarks() {
@@ -219,12 +246,12 @@ function drawMarks() {
     ...marks.map((mark) => {
       const item = el("li");
       item.append(el("time", "", time(mark.time_ms)), el("span", "what", mark.text));
-      const deltas = ["engagement", "confusion"].map((signal) => {
-        const before = mean(signal, mark.time_ms - 3 * MINUTE, mark.time_ms), after = mean(signal, mark.time_ms, mark.time_ms + 3 * MINUTE);
-        return before === null || after === null ? null : `${signal} ${after - before >= 0 ? "+" : "−"}${Math.abs(after - before).toFixed(2)}`;
+      const deltas = ["engagement", "confusion", ...CURVES_SEEN].map((signal) => {
+        const before = mean(signal, mark.time_ms - AROUND, mark.time_ms), after = mean(signal, mark.time_ms, mark.time_ms + AROUND);
+        return before === null || after === null ? null : `${NAMES[signal] ?? signal} ${after - before >= 0 ? "+" : "−"}${Math.abs(after - before).toFixed(2)}`;
       });
       const told = deltas.filter(Boolean).join(", ");
-      item.append(el("span", "sub", told ? `${told} in the next minutes` : ""));
+      item.append(el("span", "sub", told ? `${told} in two minutes` : ""));
       return item;
     }),
   );

@@ -67,12 +67,92 @@ def test_both_pages_work_on_a_phone(chrome: tuple[asyncio.Runner, Any], axe: str
     loop.run(whole())
 
 
+WATCHED = msgspec.convert(
+    {
+        "domain": "classroom", "windows": {"sizes": ["1m"]},
+        "policy": {
+            "jurisdiction": "US", "setting": "education", "purpose": "teaching", "unit": "group", "audit": "a.jsonl",
+            "modalities": ["text", "participation", "face", "voice"],
+        },
+    },
+    Config,
+).check()  # fmt: skip
+STARTED = 20
+"""Minutes the lesson of the next test has gone on for."""
+
+
+def watched(now: int) -> list[SignalRow]:
+    """Rows of a lesson with cameras: attention .8 for ten minutes, then .4; the others do not move."""
+    begun = now // MINUTE * MINUTE - STARTED * MINUTE
+    steady = {"engagement": 0.6, "coverage": 0.9, "distraction": 0.1, "engagement.seen": 0.55, "fatigue": 0.05}
+    steady |= {"synchrony": -0.1, "feeling": 0.15, "ambivalence": 0.2, "confidence": 0.45, "resolved": 0.7}
+    return [
+        SignalRow(
+            signal=f"classroom.{name}", domain="classroom", entity="room:1", window_start=begun + k * MINUTE,
+            window_end=begun + (k + 1) * MINUTE, value=value, lo=value - 0.1, hi=value + 0.1, n=20, n_eff=20.0,
+            authors=20, buzz=20.0, status="final", revision=0, watermark=begun + (k + 1) * MINUTE, model="m@1",
+            ontology="o", reasons=("proxy, not validated",),
+        )
+        for k in range(STARTED)
+        for name, value in (*steady.items(), ("attention", 0.8 if k < 10 else 0.4))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_teacher_with_cameras_sees_their_curve_and_what_a_marker_changed(
+    chrome: tuple[asyncio.Runner, Any], axe: str, scheme: str
+) -> None:
+    loop, browser = chrome
+
+    async def whole() -> None:
+        feed, log, clock = Feed(), MemoryLog(), SystemClock()
+        now = clock.now_ms()
+        feed.publish(watched(now))
+        desk = LessonDesk(WATCHED, clock)
+        server = LiveServer(feed, Metrics(process=False), port=0, lesson=LessonRoutes(desk))
+        await server.start()
+        await desk.start(log, build(WATCHED, 1))
+        half = now // MINUTE * MINUTE - 10 * MINUTE
+        desk.lesson.mark("1", "group work", half)
+        desk.lesson.mark("1", "half a minute later", half + 30_000)
+        context = await browser.new_context(viewport={"width": 375, "height": 812}, color_scheme=scheme)
+        try:
+            async with asyncio.timeout(120):
+                page = await context.new_page()
+                await page.goto(f"{server.url}teach")
+                await page.wait_for_selector("[data-signal=attention]")
+                await page.wait_for_selector("#link[data-state=live]")
+                for name, value in (("attention", "0.40"), ("fatigue", "0.05"), ("synchrony", "−0.10")):
+                    assert value in await page.inner_text(f"[data-signal='{name}']")
+                await page.click(".pick.c-attention")
+                await page.wait_for_selector(".plot .line.c-attention", state="attached")
+                said = await page.inner_text("#plot")
+                assert "Faces seen: 0.60 of the lesson so far; below 0.8 of its start since" in said
+                marks = await page.inner_text("#marks")
+                # [-120, 0) s is .8 and [0, 120) s is .4; half a minute later it is .7 and .4.
+                assert "faces seen −0.40" in marks
+                assert "faces seen −0.30" in marks
+                assert "turned away +0.00" in marks
+                assert "No camera" not in await page.inner_text("footer")
+                assert await page.evaluate("document.documentElement.scrollWidth") == 375
+                assert await problems(page, axe) == []
+        finally:
+            await context.close()
+            await desk.stop()
+            await server.stop()
+            await log.close()
+
+    loop.run(whole())
+
+
 async def teach(context: Any, server: LiveServer, axe: str) -> Any:
     page = await context.new_page()
     await page.goto(f"{server.url}teach")
     await page.wait_for_selector(".plot svg polyline", state="attached")
     await page.wait_for_selector("#link[data-state=live]")
     assert "0.60" in await page.inner_text("[data-signal=engagement]")
+    assert "No camera, no microphone" in await page.inner_text("footer")
+    assert await page.locator(".c-attention, [data-signal=attention]").count() == 0
     await page.fill("#mark-text", "group work")
     await page.click("#mark button")
     await page.wait_for_selector(".marks li")

@@ -15,7 +15,7 @@ from typing import Any
 Reading = tuple[int, str, int, tuple[Any, ...]]
 Shares = tuple[float, float, float]
 MINUTE, SLOT, STEP = 60_000, 5_000, 200
-WEIGHTS = {"face": 0.409, "voice": 0.309, "text": 0.282}
+WEIGHTS = {"face": 0.402, "voice": 0.304, "text": 0.294}
 UNIT = 1_000_000
 
 

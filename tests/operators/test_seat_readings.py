@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.fusion_weights import faces, scaled, skill, texts, voices
 from operators.fuse import NEAR_MS
 from operators.participation import AT, columns
 from operators.records import MICRO
@@ -108,6 +111,14 @@ def test_what_comes_late_is_left_out_and_counted() -> None:
     seat.look(START + 400, np.array(GLAD), away=False, eyes_open=None)
     assert seat.late == 1
     assert seat.words(START + 10 * SLOT_MS) == []
+
+
+@pytest.mark.data
+def test_the_weights_are_those_that_development_data_give() -> None:
+    pytest.importorskip("onnxruntime")
+    data = Path(os.environ["AFFECT_DATA"])
+    said = {"face": faces(data, 10_000), "voice": voices(data, 10_000), "text": texts(data, 10_000)}
+    assert scaled({name: skill(one) for name, one in said.items()}) == pytest.approx(WEIGHTS, abs=5e-4)
 
 
 def lesson_of(facing: list[bool], lost: tuple[int, ...]) -> list[tuple[int, int, int]]:

@@ -1,8 +1,9 @@
 """`python -m engines.training.text_affect`: rebuild `engines/zoo/text-affect`: one encoder, many heads, two stages.
 
 Stage 1 starts from the released sentence encoder and sees mostly the large sets. Stage 2 starts from the file that
-stage 1 leaves (or from the file that `--start` names: stage 1 is skipped) and sees mostly the small ones; it runs once
-by each seed, stops early where dev stops getting better; the average of all is kept unless one is clearly better.
+stage 1 leaves (or from the file that `--start` names: stage 1 is skipped) and sees mostly the small ones. A stage runs
+once by each of its seeds and stops early where dev stops getting better; the average is kept unless one is clearly
+better.
 Needs the extra `train` and the data folder (`AFFECT_DATA` or `--data`). Shows progress; killed at any time, the same
 command goes on from the last checkpoint (at most three minutes old) of its stage in `--work`.
 """
@@ -14,7 +15,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,8 @@ MAX_TOKENS = 128
 TRAIN_TOKENS = {"empathy_distress": MAX_TOKENS}
 """Tokens read of a training row where it is not 64: the essays alone are long, and time goes with length."""
 AVERAGE = "their average"
+HEADS_SEED = 7
+"""Of the heads before stage 1, the same for every run of it: weights of runs can be averaged if they began alike."""
 WORTH = 0.005
 """What one seed must be better by on dev, in the mean headline metric, to be kept before the average: dev is small."""
 BALANCE = {"sentiment3": 1.0, "emtract7": 0.5, "bullbear3": 0.5, "crisis_info6": 0.5, "tweeteval_emotion4": 0.5}
@@ -68,48 +71,53 @@ def main(argv: Sequence[str] | None = None) -> int:
             flush=True,
         )
     work = Path(options.work)
-    notes = []
+    notes: list[str] = []
     begin = Path(options.start) if options.start else work / "first.onnx"
     judge = OnDev(data, word_pieces(), BGE, options.device, options.device != "cpu" or bf16_is_fast()).figures
     if not options.start:
-        plan = FIRST.plan(options.seed, options.samples, options.minutes)
-        weights, told = run_stage(
-            FIRST, plan, new_encoder(data, plan.seed), data, work / FIRST.name, options.device, judge
+        plans = [FIRST.plan(seed, options.samples, options.minutes) for seed in options.first_seeds]
+        weights, notes = by_seeds(
+            FIRST, plans, lambda: new_encoder(data, HEADS_SEED), data, work, options.device, judge
         )
-        notes.append(told)
         metadata = {"vocabulary": "\n".join(vocabulary())}
         begin.write_bytes(build(in_units(weights, data), BGE.heads, EPSILON, metadata, int8=False))
     else:
         notes.append(
             f"Stage first: the model file {hashlib.sha256(begin.read_bytes()).hexdigest()[:8]}, as shipped before."
         )
-    weights, said = second_stage(begin, data, work, options, judge)
+    plans = [SECOND.plan(seed, options.second_samples, options.second_minutes) for seed in options.second_seeds]
+    weights, said = by_seeds(SECOND, plans, lambda: started(begin, data), data, work, options.device, judge)
     notes += said
-    trained = Trained(weights, BGE.heads, vocabulary(), MAX_TOKENS, options.seed, _command(options), " ".join(notes))
+    trained = Trained(weights, BGE.heads, vocabulary(), MAX_TOKENS, HEADS_SEED, _command(options), " ".join(notes))
     folder = finish(trained, data, options.name, work, Path(options.zoo))
     print(f"wrote {folder}")
     return 0
 
 
-def second_stage(
-    begin: Path, data: Sequence[TaskData], work: Path, options: argparse.Namespace, judge: Judge
+def by_seeds(
+    stage: Stage,
+    plans: Sequence[Plan],
+    begin: Callable[[], Encoder],
+    data: Sequence[TaskData],
+    work: Path,
+    device: str,
+    judge: Judge,
 ) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
-    """(the weights, how it went): once by each seed, then their average, or what is better on dev."""
+    """(the weights, how it went): `stage` once by each plan from the same `begin`, then their average, or the best."""
     found: dict[str, dict[str, NDArray[np.float32]]] = {}
     notes = []
-    for seed in options.seeds:
-        plan = SECOND.plan(seed, options.second_samples, options.second_minutes)
-        folder = work / f"{SECOND.name}-{seed}"
-        found[f"seed {seed}"], said = run_stage(SECOND, plan, started(begin, data), data, folder, options.device, judge)
+    for plan in plans:
+        folder = work / f"{stage.name}-{plan.seed}"
+        found[f"seed {plan.seed}"], said = run_stage(stage, plan, begin(), data, folder, device, judge)
         notes.append(said)
     if len(found) > 1:
         found[AVERAGE] = averaged(list(found.values()))
     figures = {name: judge(weights) for name, weights in found.items()}
     best = max(figures, key=lambda name: mean(figures[name]) + (WORTH if name == AVERAGE else 0.0))
     for name, by_head in figures.items():
-        print(f"{name} on {ROWS} dev rows a head: mean {mean(by_head):.4f}; {by_head}", flush=True)
+        print(f"{stage.name}, {name} on {ROWS} dev rows a head: mean {mean(by_head):.4f}; {by_head}", flush=True)
     told = ", ".join(f"{name} {mean(by_head):.4f}" for name, by_head in figures.items())
-    notes.append(f"On {ROWS} dev rows a head, mean headline metric: {told}. Kept: {best}.")
+    notes.append(f"Stage {stage.name} on {ROWS} dev rows a head, mean headline metric: {told}. Kept: {best}.")
     return found[best], notes
 
 
@@ -184,8 +192,11 @@ def _command(options: argparse.Namespace) -> str:
         if options.second_samples
         else f"--second-minutes {options.second_minutes:g}"
     )
-    seeds = " ".join(str(seed) for seed in options.seeds)
-    return f"python -m engines.training.text_affect {first} {second} --seed {options.seed} --seeds {seeds}"
+    seeds = [
+        f"--{stage}-seeds {' '.join(str(seed) for seed in many)}"
+        for stage, many in (("first", options.first_seeds), ("second", options.second_seeds))
+    ]
+    return " ".join(["python -m engines.training.text_affect", first, second, *seeds])
 
 
 def base_file(name: str) -> Path:
@@ -287,10 +298,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--start", default="", metavar="FILE.onnx", help="skip stage 1: stage 2 from this model file")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=7, help="of stage 1 (default: 7)")
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[7, 8], help="of stage 2, which runs once by each (default: 7 8)"
-    )
+    parser.add_argument("--first-seeds", type=int, nargs="+", default=[7, 9], help="of stage 1 (default: 7 9)")
+    parser.add_argument("--second-seeds", type=int, nargs="+", default=[7, 8], help="of stage 2 (default: 7 8)")
     return parser
 
 

@@ -39,6 +39,7 @@ class HeadSpec(msgspec.Struct, frozen=True):
             whose label is k. `multi`: row k = (mean probability of label k where it is absent, where it is present).
             Empty = not known. Shares are corrected with it.
         feels: whose feelings the labels are: the `writer`'s, or the `reader`'s; "" = the head does not say.
+        languages: ISO 639-1 codes it was trained on; of texts in others its answer is a guess. Empty = reads any.
     """
 
     task: str
@@ -52,6 +53,7 @@ class HeadSpec(msgspec.Struct, frozen=True):
     confusion: tuple[tuple[float, ...], ...] = ()
     bias: tuple[float, ...] = ()
     feels: Feels = ""
+    languages: tuple[str, ...] = ()
 
 
 class EngineSpec(msgspec.Struct, frozen=True):

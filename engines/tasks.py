@@ -209,7 +209,7 @@ TASKS: tuple[TaskSpec, ...] = (
         "info_type",
         ("macro_f1", "accuracy"),
         "none published (the paper is a descriptive study, Olteanu et al. 2015)",
-        languages=("en", "es", "it", "pt", "tl"),
+        languages=("en", "es", "fr", "it", "pt", "tl"),
     ),
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -14,12 +14,18 @@ from operators.records import MICRO, PostBatch
 NOTE = "{share:.0%} of the posts are not in the value: in languages no head was trained on (or shed)"
 
 
+def common(heads: Iterable[Collection[str]]) -> frozenset[str]:
+    """The languages that all heads were trained on; a head that names none reads any, and so do such heads alone."""
+    told = [frozenset(languages) for languages in heads if languages]
+    return frozenset.intersection(*told) if told else frozenset()
+
+
 def readable(lang: str, trained: Collection[str]) -> bool:
     """True for a trained language and for none: what is too short or unsure to tell counts as English.
 
-    A given code is trusted; `pt-BR` is Portuguese.
+    A given code is trusted; `pt-BR` is Portuguese. `trained` empty: every language is read.
     """
-    return not lang or lang.replace("_", "-").split("-")[0].lower() in trained
+    return not lang or not trained or lang.replace("_", "-").split("-")[0].lower() in trained
 
 
 class Readable:
@@ -57,7 +63,5 @@ class Readable:
         if not count:
             return ""
         often = ", ".join(f"{lang} {n}" for lang, n in self.foreign.most_common(4))
-        what = (
-            "left out of the values" if self._leave_out else "scored all the same; --languages trained leaves them out"
-        )
+        what = "left out of the values" if self._leave_out else "scored all the same (--languages all)"
         return f"{count} of {self.posts} posts are in languages no head was trained on ({often}): {what}"

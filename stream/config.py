@@ -98,10 +98,10 @@ class TimeConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class RunConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """batch_size: posts per step. commit_interval: most time between commits. near_duplicates: look for edited copies.
 
-    language: detect the language of posts that do not say. in_flight_mib: posts read and not yet folded, in MiB, at
-    most; partitions pause beyond. shed_above: posts waiting beyond which a random part is scored and stands for the
-    others (live runs; 0 = never: everything is scored, however late). languages: `all` posts are in the values, or only
-    those in a language the heads were `trained` on (and those too short to tell).
+    language: detect the language of posts that do not say; without it they count as English. in_flight_mib: posts read
+    and not yet folded, in MiB, at most; partitions pause beyond. shed_above: posts waiting beyond which a random part
+    is scored and stands for the others (live runs; 0 = never: everything is scored, however late). languages: only
+    posts in a language the heads were `trained` on are in the values (and those too short to tell), or `all`.
     """
 
     workers: int = 1
@@ -111,7 +111,7 @@ class RunConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     language: bool = True
     in_flight_mib: int = 64
     shed_above: int = 0
-    languages: Literal["all", "trained"] = "all"
+    languages: Literal["all", "trained"] = "trained"
 
 
 class PrivacyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -255,8 +255,6 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         ):
             if not 1 <= value <= 1_000_000:
                 raise UsageError(f"{name}: expected a whole number from 1 to 1000000, got {value}")
-        if self.run.languages == "trained" and not self.run.language:
-            raise UsageError("run.languages: 'trained' needs the language of posts; set run.language = true")
         if not 0 <= self.engine.threads <= 256:
             raise UsageError(f"engine.threads: expected a whole number from 0 to 256, got {self.engine.threads}")
         if self.engine.cascade_above < 0 or (self.engine.cascade_above and self.engine.name != BETTER):

@@ -40,7 +40,7 @@ def replay_config(
     disorder: str = "30s",
     batch_size: int = 1000,
     workers: int = 1,
-    languages: str = "all",
+    languages: str = "trained",
     policy: PolicyConfig | None = None,
 ) -> Config:
     """The settings of a replay. `policy`: what is declared to the gate; a room's cameras count only where it lets them.

@@ -11,7 +11,6 @@ from engines.base import EngineSpec, TextModel
 from engines.cascade import Cascade
 from engines.choice import CASCADE, resolve
 from engines.load import REMOTE, load_cascade, load_endpoint, load_remote, load_text_model
-from engines.tasks import task_spec
 from operators import crisis, market, social
 from operators.arrivals import Arrival
 from operators.base import Operator
@@ -24,7 +23,7 @@ from operators.gate import Gate
 from operators.language import Language
 from operators.ontology import ONTOLOGY_VERSION
 from operators.policy import biometric
-from operators.readable import NOTE, Readable
+from operators.readable import NOTE, Readable, common
 from operators.registry import FileRegistry
 from operators.relief import Relief
 from operators.rollup import shipped_sectors
@@ -137,10 +136,10 @@ def _licensed(config: Config, given: TextModel | None, replay: bool) -> TextMode
     return model
 
 
-def _reading(config: Config, domain: Domain) -> Readable:
-    """What counts, or leaves out, posts in languages that not all heads of the domain were trained on."""
-    known = [set(task_spec(task).languages) for task in domain.tasks]
-    return Readable(set.intersection(*known) if known else set(), config.run.languages == "trained")
+def _reading(config: Config, domain: Domain, model: TextModel) -> Readable:
+    """What leaves out, or only counts, posts in languages that not all heads of the domain were trained on."""
+    known = common(head.languages for head in model.spec.heads if head.task in domain.tasks)
+    return Readable(known, config.run.languages == "trained")
 
 
 def _chain(config: Config, shed: Shed | None, reading: Readable, score: Score | None) -> tuple[Operator, ...]:
@@ -198,7 +197,7 @@ def build(
     # Chat of a room is not remembered, not even in memory.
     kept = 0 if stub or domain.seats is not None else 20_000
     score = Score(model, domain.tasks, kept, None if beside is None else beside.score)
-    read, reading = domain.seats is None, _reading(config, domain)
+    read, reading = domain.seats is None, _reading(config, domain, model)
     shed = Shed(config.run.shed_above) if config.run.shed_above and not replay else None
     turned = model.engine if isinstance(model.engine, Cascade) and config.engine.cascade_above and not replay else None
     relief = Relief(config.engine.cascade_above, turned.turn) if turned and beside is None else None

@@ -28,7 +28,8 @@ MOVED: Final = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """`labels` of `task` in order; `plan`: the given outputs that mean each; `command`: for the manifest."""
+    """`labels` of `task` in order; `plan`: the given outputs that mean each; `languages` it reads,
+    ISO 639-1, empty for any; `command`: for the manifest."""
 
     name: str
     task: str
@@ -36,6 +37,7 @@ class Wanted:
     labels: tuple[str, ...]
     plan: foreign.Plan
     research_only: bool
+    languages: tuple[str, ...]
     command: str
 
 
@@ -67,7 +69,7 @@ def bring(given: Given, wanted: Wanted) -> Brought:
         backend="onnx-cpu",
         file="model.onnx",
         sha256=digest,
-        heads=(HeadSpec(wanted.task, wanted.kind, wanted.labels),),
+        heads=(HeadSpec(wanted.task, wanted.kind, wanted.labels, languages=wanted.languages),),
         settings={"max_tokens": given.max_tokens},
         data=(DataSource("not known here", licence, given.path.name, 0, 0),),
         metrics=(),

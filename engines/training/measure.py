@@ -21,7 +21,7 @@ from engines.training.reliability import Panel, points
 
 def bare_head(spec: TaskSpec) -> HeadSpec:
     """The head of a task before calibration."""
-    return HeadSpec(spec.task, spec.kind, spec.labels, lo=spec.lo, hi=spec.hi)
+    return HeadSpec(spec.task, spec.kind, spec.labels, lo=spec.lo, hi=spec.hi, languages=spec.languages)
 
 
 Logits = Callable[[Sequence[str], str], F64]
@@ -77,7 +77,7 @@ def calibrated(spec: TaskSpec, logits: F64, truth: NDArray[np.float32]) -> tuple
     if spec.kind == "regression":
         return bare_head(spec), None, None
     head, before, after = fit_head(spec, logits, truth)
-    return msgspec.structs.replace(head, lo=spec.lo, hi=spec.hi), before, after
+    return msgspec.structs.replace(head, lo=spec.lo, hi=spec.hi, languages=spec.languages), before, after
 
 
 def measured(head: HeadSpec, spec: TaskSpec, logits: F64, truth: NDArray[np.float32]) -> Evaluation:

@@ -60,8 +60,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     score.add_argument(
         "--languages",
         choices=("all", "trained"),
-        default="all",
-        help="trained: null for texts in others (default: all)",
+        default="trained",
+        help="trained: null for texts in languages the head was not trained on; all: a number all the same (default:"
+        " trained)",
     )
     score.set_defaults(run=run_score)
     measure = subparsers.add_parser("eval", help="measure a head on labelled rows, with a 95 %% interval")
@@ -87,7 +88,7 @@ def run_score(args: argparse.Namespace) -> int:
     head = _head(model, base)
     calibrate = Calibrate()
     encoder = msgspec.json.Encoder()
-    trained = None if args.languages == "all" else task_spec(base).languages
+    trained = () if args.languages == "all" else head.languages
     foreign: Counter[str] = Counter()
     abstained: Counter[str] = Counter()
     with _lines(args.input) as lines:
@@ -108,7 +109,7 @@ def run_score(args: argparse.Namespace) -> int:
             for k, why in raw.abstained.items():
                 out[k] = {"id": batch[k][0], "scores": None, "labels": [], "reason": why}
             abstained.update(raw.abstained.values())
-            if trained is not None:
+            if trained:
                 out = [
                     _unread(row, text, lang, trained, foreign) for row, (_, text, lang) in zip(out, batch, strict=True)
                 ]

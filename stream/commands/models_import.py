@@ -32,6 +32,12 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--map", action="append", default=[], metavar="LABEL=TARGET", help="what a label of its means in the task"
     )
+    parser.add_argument(
+        "--languages",
+        default="",
+        metavar="LIST",
+        help="languages it was trained on, such as en,de: texts in others get null (default: it reads any)",
+    )
     parser.add_argument("--research-only", action="store_true", help="its licence allows research alone")
     parser.set_defaults(run=run_import)
 
@@ -55,7 +61,8 @@ def run_import(args: argparse.Namespace) -> int:
     plan = [[k for k, target in enumerate(targets) if target == label] for label in labels]
     words = ["affect", "models", "import", args.dir.name, "--name", name, "--task", task]
     command = shlex.join([*words, *(w for pair in args.map for w in ("--map", pair))])
-    found = bring(given, Wanted(name, task, kind, labels, plan, args.research_only, command))
+    languages = _languages(args.languages)
+    found = bring(given, Wanted(name, task, kind, labels, plan, args.research_only, languages, command))
     try:
         folder = write_model(found.manifest, found.packed, found.card, imported_zoo())
     except OSError as error:
@@ -118,6 +125,19 @@ def place_labels(
             f" {shlex.join([str(folder), '--task', task, *done])} {asked}; TARGET is one of {', '.join(tasks[task])}"
         )
     return task, tasks[task], [own[word.casefold()] for word in spoken]
+
+
+def _languages(given: str) -> tuple[str, ...]:
+    """ISO 639-1 codes of a list with commas.
+
+    Raises:
+        UsageError: one is no such code.
+    """
+    codes = tuple(code.strip().lower() for code in given.split(",") if code.strip())
+    wrong = [code for code in codes if len(code) != 2 or not code.isalpha()]
+    if wrong:
+        raise UsageError(f"--languages {given!r}: expected ISO 639-1 codes of two letters, such as en,de; got {wrong}")
+    return codes
 
 
 def _tasks() -> dict[str, tuple[str, ...]]:

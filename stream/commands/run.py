@@ -92,7 +92,7 @@ def _add_replay(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--from", dest="source", default=None, metavar="TOPIC", help="read this topic of the log instead"
     )
     replay.add_argument(
-        "--languages", choices=("all", "trained"), default="all", help="posts whose scores count (default: all)"
+        "--languages", choices=("all", "trained"), default="trained", help="posts whose scores count (default: trained)"
     )
     replay.add_argument(
         "--policy", metavar="FILE.toml", help="settings whose [policy] is declared: cameras of a room count only so"

@@ -9,7 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from operators.readable import Readable, readable
+from engines.artefacts import read_manifest
+from engines.load import load_text_model
+from engines.tasks import ENCODER_TASKS
+from operators.readable import Readable, common, readable
 from operators.records import SignalRow
 from stream.cli import main
 from stream.connect import open_log
@@ -35,7 +38,7 @@ def posts(langs: tuple[str, ...], entity: str) -> list[dict[str, object]]:
 def rows(folder: Path, given: list[dict[str, object]], languages: str) -> dict[tuple[str, str], SignalRow]:
     file = folder / "posts.jsonl"
     file.write_text("".join(json.dumps(post) + "\n" for post in given), "utf-8")
-    config = replay_config("crisis", engine="stub", windows=["1m"], languages=languages)
+    config = replay_config("crisis", engine="hashed", windows=["1m"], languages=languages)
 
     async def run() -> dict[tuple[str, str], SignalRow]:
         log = open_log("memory://")
@@ -76,8 +79,20 @@ def test_given_codes_are_trusted_and_unsure_texts_are_read() -> None:
     assert [readable(code, {"en", "pt"}) for code in ("", "en", "EN-gb", "pt_BR", "zh", "fil")] == [
         True, True, True, True, False, False,
     ]  # fmt: skip
+    assert readable("zh", ())
     one = Readable({"en"}, leave_out=True)
     assert one.said() == ""
+
+
+def test_heads_share_the_languages_that_all_of_them_read() -> None:
+    assert common([("en",), ("en", "es"), ()]) == {"en"}
+    assert common([(), ()]) == common([]) == frozenset()
+
+
+def test_models_of_the_zoo_name_their_languages_and_the_stub_reads_any() -> None:
+    for name in ("text-affect", "hashed-bag"):
+        assert {h.task: h.languages for h in read_manifest(name).heads} == {t.task: t.languages for t in ENCODER_TASKS}
+    assert not any(head.languages for head in load_text_model("stub").spec.heads)
 
 
 def test_a_replay_says_the_share_and_score_gives_null_with_the_reason(
@@ -86,19 +101,19 @@ def test_a_replay_says_the_share_and_score_gives_null_with_the_reason(
     file = tmp_path / "posts.jsonl"
     given = [*posts(("en", "zh"), "Mixed"), {"id": "x", "text": "ok", "lang": "de", "created_at": START}]
     file.write_text("".join(json.dumps(post) + "\n" for post in given), "utf-8")
-    words = ["replay", str(file), "--domain", "crisis", "--engine", "stub", "--out", str(tmp_path / "out.jsonl")]
-    assert main(words) == 0
+    words = ["replay", str(file), "--domain", "crisis", "--engine", "hashed", "--out", str(tmp_path / "out.jsonl")]
+    assert main([*words, "--languages", "all"]) == 0
     said = "21 of 41 posts are in languages no head was trained on (zh 20, de 1)"
     assert f"{said}: scored all the same" in capsys.readouterr().err
-    assert main([*words, "--languages", "trained"]) == 0
+    assert main(words) == 0
     assert f"{said}: left out of the values" in capsys.readouterr().err
-    score = ["score", "--task", "sentiment3", "--engine", "stub", "--input", str(file)]
-    assert main([*score, "--languages", "trained"]) == 0
+    score = ["score", "--task", "sentiment3", "--engine", "hashed", "--input", str(file)]
+    assert main(score) == 0
     out = capsys.readouterr()
     lines = [json.loads(line) for line in out.out.splitlines()]
     assert lines[1] == {"id": "Mixed1", "scores": None, "labels": [], "reason": "language", "lang": "zh"}
     assert set(lines[0]["scores"]) == {"positive", "neutral", "negative"}
     assert sum(line["scores"] is None for line in lines) == 21
     assert "21 texts not scored: sentiment3 was not trained on their language (zh 20, de 1)" in out.err
-    assert main(score) == 0
+    assert main([*score, "--languages", "all"]) == 0
     assert all(json.loads(line)["scores"] for line in capsys.readouterr().out.splitlines())

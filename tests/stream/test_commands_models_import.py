@@ -189,6 +189,22 @@ def test_unmapped_labels_are_listed_with_the_command(tmp_path: Path, capsys: pyt
     assert main(["models", "import", str(given), "--name", "../up"]) == 2
 
 
+def test_languages_said_at_the_import_decide_what_is_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text('{"text": "good food", "lang": "fi"}\n{"text": "good food", "lang": "de-AT"}\n')
+    for words, null in (([], 0), (["--languages", "en, DE"], 1)):
+        given = graph(tmp_path / f"lang{null}")
+        assert main(["models", "import", str(given), *words]) == 0
+        capsys.readouterr()
+        assert main(["score", "--task", "sentiment3", "--engine", given.name, "--input", str(posts)]) == 0
+        assert [json.loads(line)["scores"] is None for line in capsys.readouterr().out.splitlines()] == [
+            bool(null),
+            False,
+        ]
+    assert main(["models", "import", str(graph(tmp_path / "no")), "--languages", "english"]) == 2
+    assert "ISO 639-1" in capsys.readouterr().err
+
+
 def test_a_licence_for_research_is_kept_and_a_damaged_file_not_loaded(tmp_path: Path) -> None:
     assert main(["models", "import", str(graph(tmp_path / "lab")), "--research-only"]) == 0
     manifest = read_manifest("lab")

@@ -22,6 +22,7 @@ from stream.config import Config, secret
 from stream.connect import open_log
 from stream.contributing import explainer
 from stream.contribution import Explain
+from stream.core_dumps import forbid_core_dumps
 from stream.errors import LogError, UsageError
 from stream.feed import Feed
 from stream.lesson_desk import LessonDesk
@@ -109,6 +110,8 @@ async def _serve(
     try:
         explainers: dict[str, Explain] = {}
         looks = None if desk is None else capture_desk(desk.config)  # the gate let them in: it has been passed by now
+        if looks is not None:
+            forbid_core_dumps()
         edge = _edge(desk, looks)
         server = _server(configs[0], feed, metrics, log, explainers, audit, desk, looks)
         if server is not None:

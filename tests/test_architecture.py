@@ -29,7 +29,7 @@ GROUND = {
     "stream": set(
         """
         alert_cards alert_desk answers api_description archive_base assets audit base batches capture
-        capture_desk config contribution crisis_phrases dashboard_target errors export_base feed group_lock
+        capture_desk config contribution core_dumps crisis_phrases dashboard_target errors export_base feed group_lock
         groups history in_flight kafka_members kafka_offsets kafka_reader kafka_state kafka_topics
         kafka_wire kafka_writer lesson matrix metrics moments newest_rows ops_status panels permits phrases
         registry_base research row_columns same_file scenario sessions signal_duties sink_base

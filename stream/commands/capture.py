@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stream.capture import PICTURE, SOUND
+from stream.core_dumps import forbid_core_dumps
 from stream.edge_source import SLICE_S, Pictures, slices
 from stream.errors import UsageError
 from stream.system_clock import SystemClock
@@ -53,6 +54,7 @@ def run_capture(args: argparse.Namespace) -> int:
         raise UsageError(f"--fps: expected more than 0 and at most {MOST_FPS:.0f}, got {args.fps}")
     if not args.withdraw and args.video is None and args.audio is None:
         raise UsageError("expected --video or --audio (or --withdraw): there is nothing to send")
+    forbid_core_dumps()
     # pyzmq comes with an extra: the other verbs of the command line do without.
     from stream.edge_box import EdgeBox
 

@@ -1,4 +1,4 @@
-"""A process that holds a marked frame crashes: nothing of it is left on the disk; without the guard it is found there."""
+"""A process that holds a marked frame crashes: nothing of it lies on the disk; without the guard it is found there."""
 
 from __future__ import annotations
 

@@ -109,9 +109,7 @@ async def _serve(
         feed.status(OpsStatus(domain=config.domain))
     try:
         explainers: dict[str, Explain] = {}
-        looks = None if desk is None else capture_desk(desk.config)  # the gate let them in: it has been passed by now
-        if looks is not None:
-            forbid_core_dumps()
+        looks = _looks(desk)
         edge = _edge(desk, looks)
         server = _server(configs[0], feed, metrics, log, explainers, audit, desk, looks)
         if server is not None:
@@ -183,6 +181,14 @@ def _desk(configs: Sequence[Config], clock: SystemClock, audit: Audit | None) ->
     if web.without_token and not is_loopback(web.host):
         raise UsageError("web.without_token: expected false where there is a classroom: students could open its /teach")
     return LessonDesk(config, clock, audit)
+
+
+def _looks(desk: LessonDesk | None) -> CaptureDesk | None:
+    """What looks and listens, where the gate, passed by now, let it in; from here on this process is never dumped."""
+    looks = None if desk is None else capture_desk(desk.config)
+    if looks is not None:
+        forbid_core_dumps()
+    return looks
 
 
 def _edge(desk: LessonDesk | None, looks: CaptureDesk | None) -> EdgeDoor | None:

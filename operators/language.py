@@ -109,7 +109,7 @@ def _by_script(text: str, far: list[str]) -> str:
 
 
 class Language:
-    """Fill `langs` where it is "". Stateless; a given code stays, `und` becomes ""."""
+    """Fill `langs` where it is "". Stateless; what was given stays, `und` (somebody left it open) included."""
 
     async def process(self, batch: PostBatch) -> Emit:
         """Return the batch with languages; drops nothing."""
@@ -117,7 +117,6 @@ class Language:
 
     def run(self, batch: PostBatch) -> PostBatch:
         """`process` as a plain function."""
-        given = [("" if lang == "und" else lang) for lang in batch.langs]
-        if all(given):
+        if all(batch.langs):
             return batch
-        return replace(batch, langs=[lang or detect(text) for lang, text in zip(given, batch.texts, strict=True)])
+        return replace(batch, langs=[lang or detect(text) for lang, text in zip(batch.langs, batch.texts, strict=True)])

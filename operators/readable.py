@@ -21,11 +21,12 @@ def common(heads: Iterable[Collection[str]]) -> frozenset[str]:
 
 
 def readable(lang: str, trained: Collection[str]) -> bool:
-    """True for a trained language and for none: what is too short or unsure to tell counts as English.
+    """True for a trained language and for none: what is too short or unsure to tell counts as English, and so does
+    `und`, by which whoever gave the post left its language open.
 
     A given code is trusted; `pt-BR` is Portuguese. `trained` empty: every language is read.
     """
-    return not lang or not trained or lang.replace("_", "-").split("-")[0].lower() in trained
+    return lang in ("", "und") or not trained or lang.replace("_", "-").split("-")[0].lower() in trained
 
 
 class Readable:

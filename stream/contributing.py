@@ -229,7 +229,7 @@ def _keys(posts: Sequence[PostBatch], entity: str, by: By) -> list[str]:
         elif by == "source":
             out += [source or "unknown" for source in batch.sources or [None] * len(batch)]
         elif by == "language":
-            out += [lang or "unknown" for lang in batch.langs]
+            out += ["unknown" if lang in ("", "und") else lang for lang in batch.langs]
         elif by == "author":
             out += ["known" if author else "unknown" for author in batch.authors.tolist()]
         else:

@@ -139,7 +139,7 @@ def _unread(
     row: dict[str, object], text: str, lang: str, trained: tuple[str, ...], foreign: Counter[str]
 ) -> dict[str, object]:
     """The row, or one without scores where the head was not trained on the text's language (given, else detected)."""
-    code = detect(text) if lang in ("", "und") else lang
+    code = lang or detect(text)
     if readable(code, trained):
         return row
     foreign[code] += 1

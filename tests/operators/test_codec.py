@@ -210,7 +210,7 @@ def test_posts_come_back_the_same_by_avro_and_json() -> None:
         assert batch.ids == ["1", "2", "3", "4"]
         assert batch.texts == ["Grüße 🥳 \0", "x", "y", "z"]
         assert batch.times_ms.tolist() == [NOW - 5, 1_717_113_600_000, 1_500_000_000_000, NOW]
-        assert batch.langs == ["en", "", "", ""]
+        assert batch.langs == ["en", "", "und", ""]
         assert batch.tickers == [("AAPL", "MSFT"), (), None, None]
         assert batch.places == [None, "Croix-des-Bouquets", None, None]
         assert batch.events == [None, None, None, None]

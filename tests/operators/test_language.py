@@ -58,7 +58,7 @@ def test_any_text_passes(text: str) -> None:
     assert detect(text) == detect(text)
 
 
-def test_given_codes_stay_and_und_is_empty() -> None:
+def test_given_codes_stay_und_too() -> None:
     n = 4
     no = np.zeros(n, np.bool_)
     english = "we have no water and the power is out"
@@ -69,14 +69,14 @@ def test_given_codes_stay_and_und_is_empty() -> None:
         texts=[english, english, english, "42"],
         times_ms=np.zeros(n, np.int64),
         authors=np.zeros(n, np.uint64),
-        langs=["", "fr", "und", "und"],
+        langs=["", "fr", "und", ""],
         tickers=[None] * n,
         places=[None] * n,
         events=[None] * n,
         reposts=no,
         near=no,
     )
-    assert Language().run(batch).langs == ["en", "fr", "en", ""]
+    assert Language().run(batch).langs == ["en", "fr", "und", ""]
 
 
 @pytest.mark.data

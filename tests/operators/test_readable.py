@@ -76,8 +76,8 @@ def test_values_are_those_of_the_readable_posts_and_the_counts_those_of_all(tmp_
 
 
 def test_given_codes_are_trusted_and_unsure_texts_are_read() -> None:
-    assert [readable(code, {"en", "pt"}) for code in ("", "en", "EN-gb", "pt_BR", "zh", "fil")] == [
-        True, True, True, True, False, False,
+    assert [readable(code, {"en", "pt"}) for code in ("", "und", "en", "EN-gb", "pt_BR", "zh", "fil")] == [
+        True, True, True, True, True, False, False,
     ]  # fmt: skip
     assert readable("zh", ())
     one = Readable({"en"}, leave_out=True)

@@ -98,8 +98,8 @@ def clean_tickers(given: Tickers) -> Tickers:
 
 
 def language_code(given: str) -> str:
-    """ISO 639-1 code of a language tag (`en-US` -> `en`); `und` where the tag says that there is no one language to name
-    (`und`, `mul`, `zxx`, `mis` of ISO 639-2); "" for other tags: the text is looked at."""
+    """ISO 639-1 code of a language tag (`en-US` -> `en`); `und` where the tag says that there is no one language to
+    name (`und`, `mul`, `zxx`, `mis` of ISO 639-2); "" for other tags: the text is looked at."""
     code = given.strip().replace("_", "-").partition("-")[0].lower()
     if code in ("und", "mul", "zxx", "mis"):
         return "und"

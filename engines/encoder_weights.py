@@ -47,8 +47,8 @@ def encoder_weights(model: bytes) -> EncoderWeights:
     try:
         graph = onnx.load_from_string(model).graph
         found = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        if "pooler.weight" in found:
-            raise ValueError("it reads the first token through a pooler")
+        if found.keys() & {"pooler.weight", "pre.weight"}:
+            raise ValueError("it reads the first token through a layer of its own")
         norm = next(n for n in graph.node if n.op_type == "LayerNormalization")
         epsilon = next(float(a.f) for a in norm.attribute if a.name == "epsilon")
         heads = int(found["by_head"][2])

@@ -1,6 +1,7 @@
 """BertForSequenceClassification: its weights by our names, and its forward pass in plain numpy, to compare with.
 
 Devlin et al. 2019: post-norm blocks, GELU by erf, first token -> dense, tanh -> classifier. Token type 0 is added.
+DistilBERT comes told in BERT's words (`engines.imports.distilbert`); it has ReLU where BERT has tanh.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import ImportRefused
-from engines.imports.given import F32, Config, Given
+from engines.imports import distilbert
+from engines.imports.given import DISTILBERT, F32, Config, Given
 
 F64 = NDArray[np.float64]
-SUPPORTED: Final = "BertForSequenceClassification"
+SUPPORTED: Final = ("BertForSequenceClassification", DISTILBERT)
 _BLOCK: Final = {
     "out": "attention.output.dense",
     "norm1": "attention.output.LayerNorm",
@@ -30,19 +32,19 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 def require(given: Given) -> None:
     """Raises ImportRefused where the config is of anything but what is supported."""
     config = given.config
-    asked = (config.architectures, config.hidden_act, config.position_embedding_type or "absolute")
-    if asked != ((SUPPORTED,), "gelu", "absolute"):
+    names, positions = config.architectures, config.position_embedding_type or "absolute"
+    if len(names) != 1 or names[0] not in SUPPORTED or (config.hidden_act, positions) != ("gelu", "absolute"):
         raise ImportRefused(
-            f"{given.folder}/config.json: architecture {', '.join(asked[0]) or 'not said'}, {asked[1]}, {asked[2]}"
-            f" positions; supported is {SUPPORTED} (BERT, MiniLM, bge) with gelu and absolute positions; export others"
-            " to ONNX and import that file"
+            f"{given.folder}/config.json: architecture {', '.join(names) or 'not said'}, {config.hidden_act},"
+            f" {positions} positions; supported are {' and '.join(SUPPORTED)} (BERT, MiniLM, bge, DistilBERT) with gelu"
+            " and absolute positions; export others to ONNX and import that file"
         )
     if config.num_attention_heads < 1 or config.hidden_size % config.num_attention_heads or config.layer_norm_eps <= 0:
         raise ImportRefused(f"{given.folder}/config.json: heads must divide hidden_size, layer_norm_eps be above 0")
 
 
 def checked(given: Given, tensors: Mapping[str, F32]) -> dict[str, F32]:
-    """The tensors of the architecture by their short names, every shape as the config says.
+    """The tensors of the architecture by BERT's short names, every shape as the config says.
 
     Raises:
         ImportRefused: one is missing or of another shape.
@@ -51,7 +53,7 @@ def checked(given: Given, tensors: Mapping[str, F32]) -> dict[str, F32]:
         k.removeprefix("bert.")
         .replace("LayerNorm.gamma", "LayerNorm.weight")
         .replace("LayerNorm.beta", "LayerNorm.bias"): v
-        for k, v in tensors.items()
+        for k, v in distilbert.tensors_of(given.config, tensors).items()
     }
     found = {}
     for name, shape in _shapes(given.config, len(given.labels)):
@@ -78,7 +80,7 @@ def ours(config: Config, theirs: Mapping[str, F32], pieces: int) -> dict[str, F3
     }
     for part in ("weight", "bias"):
         state[f"norm.{part}"] = theirs[f"embeddings.LayerNorm.{part}"]
-        state[f"pooler.{part}"] = theirs[f"pooler.dense.{part}"]
+        state[f"{'pooler' if _tanh(config) else 'pre'}.{part}"] = theirs[f"pooler.dense.{part}"]
         state[f"head.{part}"] = theirs[f"classifier.{part}"]
         for k in range(config.num_hidden_layers):
             layer = f"encoder.layer.{k}."
@@ -114,7 +116,12 @@ def forward(config: Config, theirs: Mapping[str, F32], ids: Sequence[int]) -> F6
         up = dense(x, f"encoder.layer.{k}.intermediate.dense")
         down = dense(up * 0.5 * (1 + _erf(up / math.sqrt(2))), f"encoder.layer.{k}.output.dense")
         x = norm(x + down, f"encoder.layer.{k}.output.LayerNorm")
-    return dense(np.tanh(dense(x[0], "pooler.dense")), "classifier")
+    first = dense(x[0], "pooler.dense")
+    return dense(np.tanh(first) if _tanh(config) else np.maximum(first, 0), "classifier")
+
+
+def _tanh(config: Config) -> bool:
+    return config.architectures != (DISTILBERT,)
 
 
 def _shapes(config: Config, labels: int) -> list[tuple[str, tuple[int, ...]]]:

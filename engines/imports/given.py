@@ -22,6 +22,7 @@ Kind = Literal["single", "multi"]
 TEXT_MAX_BYTES: Final = 32 << 20
 LABELS_MAX: Final = 512
 TOKENS_MAX: Final = 512
+DISTILBERT: Final = "DistilBertForSequenceClassification"
 _PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _KINDS: Final[dict[str | None, Kind | None]] = {
     None: None, "single_label_classification": "single", "multi_label_classification": "multi",
@@ -29,7 +30,10 @@ _KINDS: Final[dict[str | None, Kind | None]] = {
 
 
 class Config(msgspec.Struct, frozen=True):
-    """What is read of `config.json`; all of it is a claim until the weights have these shapes."""
+    """What is read of `config.json`; all of it is a claim until the weights have these shapes.
+
+    The last five are DistilBERT's own names for sizes.
+    """
 
     architectures: tuple[str, ...] = ()
     id2label: dict[str, str] = {}
@@ -42,6 +46,11 @@ class Config(msgspec.Struct, frozen=True):
     position_embedding_type: str | None = "absolute"
     layer_norm_eps: float = 1e-12
     problem_type: str | None = None
+    dim: int = 0
+    hidden_dim: int = 0
+    n_heads: int = 0
+    n_layers: int = 0
+    activation: str = "gelu"
 
 
 class _TokenizerConfig(msgspec.Struct, frozen=True):
@@ -91,8 +100,24 @@ def read_given(folder: Path) -> Given:
         raise ImportRefused(f"{folder}: the vocabulary has a piece twice, or one with a line break; repair it")
     if config.max_position_embeddings < 3:
         raise ImportRefused(f"{folder}/config.json: max_position_embeddings expected 3 or more")
+    config = _in_berts_words(config)
     tokens = min(config.max_position_embeddings, TOKENS_MAX)
     return Given(folder, path, config, _labels(folder, config), _KINDS[config.problem_type], pieces, tokens)
+
+
+def _in_berts_words(config: Config) -> Config:
+    """DistilBERT's sizes under BERT's names; any other architecture as it is."""
+    if config.architectures != (DISTILBERT,):
+        return config
+    return msgspec.structs.replace(
+        config,
+        hidden_size=config.dim,
+        intermediate_size=config.hidden_dim,
+        num_attention_heads=config.n_heads,
+        num_hidden_layers=config.n_layers,
+        hidden_act=config.activation,
+        layer_norm_eps=1e-12,  # written into their code, not into config.json
+    )
 
 
 def read_tensors(path: Path) -> dict[str, F32]:

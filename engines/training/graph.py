@@ -19,6 +19,8 @@ from engines.derive.cut import by_row, cut
 
 F32 = NDArray[np.float32]
 OPSET: Final = 18
+POOLED: Final = {"pooler": "Tanh", "pre": "Relu"}
+"""Layer between the first token and the head, where there is one -> its activation."""
 
 
 @dataclass(slots=True)
@@ -77,7 +79,8 @@ def build(weights: Mapping[str, F32], heads: int, epsilon: float, metadata: Mapp
 
     Args:
         weights: the state of `engines.training.encoder.Encoder`, by its names. With `pooler.weight` and `.bias` too,
-            the head reads the first token, through that layer and tanh, instead of the mean: BERT's own way.
+            the head reads the first token, through that layer and tanh, instead of the mean: BERT's own way; with `pre`
+            so named, through that layer and ReLU: DistilBERT's.
         heads: attention heads.
         metadata: key -> text, kept inside the file.
     """
@@ -89,7 +92,8 @@ def build(weights: Mapping[str, F32], heads: int, epsilon: float, metadata: Mapp
     bias = g.op("Unsqueeze", [hidden, g.shape("middle_axes", 1, 2)])
     for k in range(blocks):
         x = _block(g, x, bias, f"blocks.{k}", weights, heads, epsilon)
-    row = _first(g, x, weights) if "pooler.weight" in weights else _mean(g, x)
+    layer = next((name for name in POOLED if f"{name}.weight" in weights), "")
+    row = _first(g, x, layer, weights) if layer else _mean(g, x)
     product = g._float(row, "head", weights["head.weight"])
     g.nodes.append(
         helper.make_node("Add", [product, g.constant("head.bias", weights["head.bias"])], ["logits"], name="logits")
@@ -161,12 +165,12 @@ def _mean(g: _Graph, x: str) -> str:
     return g.op("Div", [total, count])
 
 
-def _first(g: _Graph, x: str, weights: Mapping[str, F32]) -> str:
-    """BERT's pooler: a layer and tanh over the first token."""
+def _first(g: _Graph, x: str, layer: str, weights: Mapping[str, F32]) -> str:
+    """A layer and its activation over the first token."""
     one = g.op("Gather", [x, g.shape("first_token", 0)], axis=1)
     first = g.op("Squeeze", [one, g.shape("row_axis", 1)])
-    product = g._float(first, "pooler", weights["pooler.weight"])
-    return g.op("Tanh", [g.op("Add", [product, g.constant("pooler.bias", weights["pooler.bias"])])])
+    product = g._float(first, layer, weights[f"{layer}.weight"])
+    return g.op(POOLED[layer], [g.op("Add", [product, g.constant(f"{layer}.bias", weights[f"{layer}.bias"])])])
 
 
 def _block(g: _Graph, x: str, bias: str, name: str, weights: Mapping[str, F32], heads: int, epsilon: float) -> str:

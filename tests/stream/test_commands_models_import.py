@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,61 @@ def read_given_config(labels: tuple[str, ...]) -> bert.Config:
     return msgspec.convert(config(labels), bert.Config)
 
 
+def distilled(path: Path, labels: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """A directory of DistilBERT with random weights, and these."""
+    path.mkdir(parents=True)
+    sizes = {"dim": WIDE, "hidden_dim": INNER, "n_heads": HEADS, "n_layers": LAYERS, "activation": "gelu"}
+    said = {"architectures": ["DistilBertForSequenceClassification"], "max_position_embeddings": POSITIONS, **sizes}
+    said["id2label"] = {str(k): label for k, label in enumerate(labels)}
+    (path / "config.json").write_text(json.dumps(said))
+    (path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    shapes: dict[str, tuple[int, ...]] = {"pre_classifier": (WIDE, WIDE), "classifier": (len(labels), WIDE)}
+    norms = ["distilbert.embeddings.LayerNorm"]
+    for k in range(LAYERS):
+        layer = f"distilbert.transformer.layer.{k}"
+        shapes |= {f"{layer}.attention.{n}_lin": (WIDE, WIDE) for n in ("q", "k", "v", "out")}
+        shapes |= {f"{layer}.ffn.lin1": (INNER, WIDE), f"{layer}.ffn.lin2": (WIDE, INNER)}
+        norms += [f"{layer}.sa_layer_norm", f"{layer}.output_layer_norm"]
+    random = np.random.default_rng(3)
+    tensors = {f"{name}.weight": random.normal(size=shape) / np.sqrt(WIDE) for name, shape in shapes.items()}
+    tensors |= {f"{name}.bias": random.normal(size=shape[0]) for name, shape in shapes.items()}
+    tensors |= {f"{name}.weight": 1 + random.normal(size=WIDE) / 9 for name in norms}
+    tensors |= {f"{name}.bias": random.normal(size=WIDE) for name in norms}
+    for name, rows in (("word", len(WORDS)), ("position", POSITIONS)):
+        tensors[f"distilbert.embeddings.{name}_embeddings.weight"] = random.normal(size=(rows, WIDE))
+    tensors = {name: value.astype(np.float32) for name, value in tensors.items()}
+    save_file(tensors, path / "model.safetensors")
+    return tensors
+
+
+def distilbert(tensors: dict[str, np.ndarray], ids: list[int]) -> np.ndarray:
+    """Its logits, written from the paper by its own names: nothing of the import is used."""
+
+    def dense(x: np.ndarray, name: str) -> np.ndarray:
+        return x @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]
+
+    def norm(x: np.ndarray, name: str) -> np.ndarray:
+        spread = np.sqrt(((x - x.mean(1, keepdims=True)) ** 2).mean(1, keepdims=True) + 1e-12)
+        return (x - x.mean(1, keepdims=True)) / spread * tensors[f"{name}.weight"] + tensors[f"{name}.bias"]
+
+    at, depth = "distilbert.embeddings", WIDE // HEADS
+    word, place = (tensors[f"{at}.{n}_embeddings.weight"] for n in ("word", "position"))
+    x = norm(word[ids] + place[: len(ids)], f"{at}.LayerNorm")
+    for k in range(LAYERS):
+        layer = f"distilbert.transformer.layer.{k}"
+        q, key, v = (dense(x, f"{layer}.attention.{n}_lin") for n in "qkv")
+        parts = []
+        for head in range(HEADS):
+            own = slice(head * depth, (head + 1) * depth)
+            weight = np.exp(q[:, own] @ key[:, own].T / np.sqrt(depth))
+            parts.append(weight / weight.sum(1, keepdims=True) @ v[:, own])
+        x = norm(x + dense(np.concatenate(parts, 1), f"{layer}.attention.out_lin"), f"{layer}.sa_layer_norm")
+        up = dense(x, f"{layer}.ffn.lin1")
+        gelu = up * (1 + np.vectorize(math.erf)(up / math.sqrt(2))) / 2
+        x = norm(x + dense(gelu, f"{layer}.ffn.lin2"), f"{layer}.output_layer_norm")
+    return dense(np.maximum(dense(x[:1], "pre_classifier"), 0), "classifier")[0]
+
+
 def graph(path: Path, change: Callable[[onnx.ModelProto], None] = lambda model: None, opset: int = 17) -> Path:
     """A directory with an ONNX file: mean of embeddings -> 3 logits, inputs as exporters name them."""
     path.mkdir(parents=True, exist_ok=True)
@@ -136,6 +192,17 @@ def test_a_directory_becomes_a_model_that_scores_and_replays(
     found = [json.loads(line) for line in out.read_text().splitlines()]
     assert {row["model"] for row in found} == {model.spec.model_id}
     assert any(row["value"] is not None for row in found)
+
+
+def test_a_distilbert_says_what_it_says_by_its_own_names(tmp_path: Path) -> None:
+    tensors = distilled(tmp_path / "small", SENTIMENT)
+    assert main(["models", "import", str(tmp_path / "small")]) == 0
+    model = load_text_model("small")
+    at = [model.spec.heads[0].labels.index(label.lower()) for label in SENTIMENT]
+    for text in ("we need water and food today!", "so sad"):
+        ids = model.featurize([text]).tensors["ids"].tolist()
+        got = model.logits([text]).logits["sentiment3"][0, at]
+        np.testing.assert_allclose(got, distilbert(tensors, ids), atol=2e-4)
 
 
 def test_an_onnx_file_with_labels_becomes_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,7 +319,7 @@ DIRECTORIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a billion layers": (lambda d: setting(d, num_hidden_layers=1 << 30), "num_hidden_layers"),
     "another architecture": (
         lambda d: setting(d, architectures=["RobertaForSequenceClassification"]),
-        "supported is BertForSequenceClassification",
+        "supported are BertForSequenceClassification",
     ),
     "more pieces than rows": (lambda d: (d / "vocab.txt").write_text("\n".join([*WORDS, "x"])), "word_embeddings"),
     "cased": (lambda d: (d / "tokenizer_config.json").write_text('{"do_lower_case": false}'), "keeps case"),

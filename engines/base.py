@@ -124,8 +124,10 @@ class Recipe(msgspec.Struct, frozen=True):
     """How texts become an engine's tensors, as data: what another process needs to make the same ones.
 
     Attributes:
-        kind: `checksum` (the stub), `buckets` (the hashed bag), `pieces` (word pieces) or `joined` (several models).
+        kind: `checksum` (the stub), `buckets` (the hashed bag), `pieces` (word pieces), `bytepairs` or `joined`
+            (several models).
         bits: of a bucket's number. max_tokens: longest row of pieces. vocabulary: the pieces, in order.
+        merges: of `bytepairs`, in order.
         parts: of `joined`, each model's own; the tensors of the k-th are named `k/NAME`.
     """
 
@@ -134,6 +136,7 @@ class Recipe(msgspec.Struct, frozen=True):
     max_tokens: int = 0
     vocabulary: tuple[str, ...] = ()
     parts: tuple[Recipe, ...] = ()
+    merges: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from engines import fake, features, stub
 from engines.artefacts import ZOO, Manifest, names, read_manifest, read_packed, read_weights
 from engines.base import Recipe, TensorBatch, TextModel
+from engines.bytepairs import BytePairs
 from engines.cascade import Cascade, read_limits
 from engines.choice import ALIASES, BETTER, CASCADE, FAST, resolve
 from engines.endpoint_prompt import EndpointOptions
@@ -186,6 +187,8 @@ def featurizer(recipe: Recipe) -> Callable[[Sequence[str]], TensorBatch]:
         return partial(features.featurize, bits=recipe.bits)
     if recipe.kind == "pieces":
         return WordPieces(recipe.vocabulary, recipe.max_tokens).featurize
+    if recipe.kind == "bytepairs":
+        return BytePairs(recipe.vocabulary, recipe.merges, recipe.max_tokens).featurize
     if recipe.kind == "joined" and recipe.parts and not any(part.parts for part in recipe.parts):
         return partial(side_by_side, [featurizer(part) for part in recipe.parts])
     raise ManifestInvalid(f"recipe {recipe.kind!r} is not known here; run the same release at both ends")
@@ -223,5 +226,7 @@ def encoder(manifest: Manifest, packed: bytes, threads: int = 1, precision: str 
         version = hashlib.sha256(packed).hexdigest()[:8]
         spec = msgspec.structs.replace(spec, name=f"{manifest.name}:{precision}", version=version)
     engine = OnnxEngine(spec, packed, threads)
-    recipe = Recipe("pieces", max_tokens=manifest.settings.get("max_tokens", 0), vocabulary=tuple(engine.vocabulary))
+    longest, merges = manifest.settings.get("max_tokens", 0), tuple(engine.merges)
+    kind = "bytepairs" if merges else "pieces"
+    recipe = Recipe(kind, max_tokens=longest, vocabulary=tuple(engine.vocabulary), merges=merges)
     return TextModel(featurizer(recipe), engine, recipe=recipe)

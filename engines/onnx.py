@@ -57,6 +57,12 @@ class OnnxEngine:
             raise ManifestInvalid(f"model {self.spec.name!r}: its file has no metadata `vocabulary`; export it anew")
         return str(kept).split("\n")
 
+    @property
+    def merges(self) -> list[str]:
+        """The merges of byte pairs kept in the file; none where it reads word pieces."""
+        kept = self._open().get_modelmeta().custom_metadata_map.get("merges")
+        return str(kept).split("\n") if kept else []
+
     def infer(self, batch: TensorBatch) -> ScoreBatch:
         """Logits of every row, bit for bit the same whatever else is in the batch.
 

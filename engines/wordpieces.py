@@ -1,6 +1,6 @@
 """Texts to word pieces: the cleaning and the BERT uncased tokeniser that training and serving share.
 
-The door of `tokenizers`.
+A door of `tokenizers`, as `engines.bytepairs` is.
 
 Cleaning, in this order (it is part of the model):
     first `MAX_CHARS` code points; HTML entities undone, literal `\\n` and quote escapes undone; links -> `http`,
@@ -46,11 +46,16 @@ def clean(text: str) -> str:
         text = html.unescape(text)
     if "\\" in text:
         text = _ESCAPE.sub(lambda m: m[1] or " ", text)
-    text = _HANDLE.sub("@user", _LINK.sub("http", text))
+    text = masked(text)
     if not text.isascii():
         text = _EMOJI.sub(_named, _INVISIBLE.sub("", text))
         text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate becomes `?`
     return " ".join(_RUN.sub(lambda m: m[1] * REPEAT, text).split())
+
+
+def masked(text: str) -> str:
+    """Links -> `http`, `@handles` -> `@user`."""
+    return _HANDLE.sub("@user", _LINK.sub("http", text))
 
 
 def _named(match: re.Match[str]) -> str:
@@ -96,8 +101,12 @@ class WordPieces:
     def featurize(self, texts: Sequence[str]) -> TensorBatch:
         """`ids` int32 [tokens], `offsets` int64 [rows + 1]: row i owns `ids[offsets[i]:offsets[i + 1]]`, 2 at least."""
         found = self._tokenizer.encode_batch([clean(t) for t in texts])
-        rows = [e.ids for e in found]
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(r) for r in rows], out=offsets[1:])
-        ids = np.concatenate([np.asarray(r, np.int32) for r in rows]) if rows else np.zeros(0, np.int32)
-        return TensorBatch(len(rows), {"ids": ids, "offsets": offsets})
+        return token_batch([e.ids for e in found])
+
+
+def token_batch(rows: Sequence[Sequence[int]]) -> TensorBatch:
+    """Rows of ids, one behind the other, as an encoder takes them."""
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(r) for r in rows], out=offsets[1:])
+    ids = np.concatenate([np.asarray(r, np.int32) for r in rows]) if rows else np.zeros(0, np.int32)
+    return TensorBatch(len(rows), {"ids": ids, "offsets": offsets})

@@ -13,7 +13,7 @@ FLOORS = {"engines": set(), "operators": {"engines"}, "stream": {"engines", "ope
 GROUND = {
     "engines": set(
         """
-        artefacts base batching buckets choice desk device driver encoder_weights endpoint_cache endpoint_prompt errors
+        artefacts base batching buckets bytepairs choice desk device driver encoder_weights endpoint_cache endpoint_prompt errors
         faces features media onnx_session orders plan_cache precisions probability shelf tasks token_rows trial wire
         wordpieces
         """.split()
@@ -80,7 +80,7 @@ DOORS = {
     },
     "onnx": {"engines/derive/", "engines/encoder_weights.py", "engines/imports/", "engines/training/"},
     "tensorrt": {"engines/tensorrt.py", "engines/tensorrt_build.py"},
-    "tokenizers": {"engines/wordpieces.py"},
+    "tokenizers": {"engines/bytepairs.py", "engines/wordpieces.py"},
     "safetensors": {"engines/imports/given.py", "engines/training/"},
     "scipy": {"engines/hashed.py", "operators/sounds.py", "engines/training/"},
     "eld": {"operators/language.py"},

@@ -1,7 +1,7 @@
 """BertForSequenceClassification: its weights by our names, and its forward pass in plain numpy, to compare with.
 
 Devlin et al. 2019: post-norm blocks, GELU by erf, first token -> dense, tanh -> classifier. Token type 0 is added.
-DistilBERT comes told in BERT's words (`engines.imports.distilbert`); it has ReLU where BERT has tanh.
+DistilBERT and RoBERTa come told in BERT's words (`engines.imports.distilbert`, `roberta`); the first has ReLU for tanh.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import ImportRefused
-from engines.imports import distilbert
-from engines.imports.given import DISTILBERT, F32, Config, Given
+from engines.imports import distilbert, roberta
+from engines.imports.given import DISTILBERT, F32, ROBERTA, Config, Given
 
 F64 = NDArray[np.float64]
-SUPPORTED: Final = ("BertForSequenceClassification", DISTILBERT)
+SUPPORTED: Final = ("BertForSequenceClassification", DISTILBERT, ROBERTA)
 _BLOCK: Final = {
     "out": "attention.output.dense",
     "norm1": "attention.output.LayerNorm",
@@ -36,8 +36,8 @@ def require(given: Given) -> None:
     if len(names) != 1 or names[0] not in SUPPORTED or (config.hidden_act, positions) != ("gelu", "absolute"):
         raise ImportRefused(
             f"{given.folder}/config.json: architecture {', '.join(names) or 'not said'}, {config.hidden_act},"
-            f" {positions} positions; supported are {' and '.join(SUPPORTED)} (BERT, MiniLM, bge, DistilBERT) with gelu"
-            " and absolute positions; export others to ONNX and import that file"
+            f" {positions} positions; supported are {', '.join(SUPPORTED)} (MiniLM and bge too) with gelu and"
+            " absolute positions; export others to ONNX and import that file"
         )
     if config.num_attention_heads < 1 or config.hidden_size % config.num_attention_heads or config.layer_norm_eps <= 0:
         raise ImportRefused(f"{given.folder}/config.json: heads must divide hidden_size, layer_norm_eps be above 0")
@@ -53,16 +53,18 @@ def checked(given: Given, tensors: Mapping[str, F32]) -> dict[str, F32]:
         k.removeprefix("bert.")
         .replace("LayerNorm.gamma", "LayerNorm.weight")
         .replace("LayerNorm.beta", "LayerNorm.bias"): v
-        for k, v in distilbert.tensors_of(given.config, tensors).items()
+        for k, v in roberta.tensors_of(given.config, distilbert.tensors_of(given.config, tensors)).items()
     }
-    found = {}
+    found, pieces = {}, len(given.tokeniser.pieces)
     for name, shape in _shapes(given.config, len(given.labels)):
         value = short.get(name)
         got = None if value is None else value.shape
         table = name.endswith("word_embeddings.weight")
-        fits = got == shape or (table and got is not None and got[1:] == shape[1:] and got[0] >= len(given.pieces))
+        fits = got == shape or (
+            table and got is not None and got[1:] == shape[1:] and got[0] >= len(given.tokeniser.pieces)
+        )
         if value is None or not fits:
-            expected = [f">= {len(given.pieces)}", shape[1]] if table else list(shape)
+            expected = [f">= {pieces}", shape[1]] if table else list(shape)
             raise ImportRefused(
                 f"{given.path}: {name} expected {expected} by config.json, labels and vocabulary, got"
                 f" {'nothing' if got is None else list(got)}"

@@ -15,9 +15,10 @@ from engines.artefacts import IMPORTED_MAX_BYTES, DataSource, Manifest
 from engines.base import F64, HeadSpec, TensorBatch
 from engines.errors import ImportRefused
 from engines.imports import bert, foreign
-from engines.imports.given import Given, Kind, read_bytes, read_tensors
+from engines.imports.files import read_bytes
+from engines.imports.given import Given, Kind, read_tensors
 from engines.imports.probe import probe
-from engines.onnx import OnnxEngine
+from engines.load import encoder
 from engines.training.graph import build
 
 LENGTHS: Final = (2, 3, 7, 24)
@@ -63,6 +64,7 @@ def bring(given: Given, wanted: Wanted) -> Brought:
         raise ImportRefused(f"{given.path}: becomes {len(packed)} bytes, at most {IMPORTED_MAX_BYTES} are loaded")
     digest = hashlib.sha256(packed).hexdigest()
     licence = "for research alone, as was said at the import" if wanted.research_only else "not known here"
+    cleaner = "bytepairs" if given.tokeniser.merges else "wordpieces"
     manifest = Manifest(
         name=wanted.name,
         version=digest[:8],
@@ -75,7 +77,7 @@ def bring(given: Given, wanted: Wanted) -> Brought:
         metrics=(),
         intended_use="Imported; what it is for, whoever trained it knows.",
         limits="Nothing was measured or calibrated: temperature 1, thresholds .5. Its training data and licence are not"
-        " known here. Texts are cleaned as engines/wordpieces.py says.",
+        f" known here. Texts are cleaned as engines/{cleaner}.py says.",
         research_only=wanted.research_only,
         training_command=wanted.command,
         seed=0,
@@ -94,11 +96,11 @@ def model_name(text: str) -> str:
 def _bert(given: Given, wanted: Wanted) -> tuple[bytes, list[list[int]], F64]:
     bert.require(given)
     theirs = bert.checked(given, read_tensors(given.path))
-    weights = bert.ours(given.config, theirs, len(given.pieces))
+    weights = bert.ours(given.config, theirs, len(given.tokeniser.pieces))
     built = build(weights, given.config.num_attention_heads, given.config.layer_norm_eps, {}, int8=False)
     rows = _rows(given, LENGTHS)
     raw = np.stack([bert.forward(given.config, theirs, row) for row in rows])
-    packed = foreign.finish(onnx.load_from_string(built), wanted.plan, wanted.kind, given.pieces)
+    packed = foreign.finish(onnx.load_from_string(built), wanted.plan, wanted.kind, given.tokeniser)
     return packed, rows, foreign.gathered(raw, wanted.plan, wanted.kind)
 
 
@@ -111,18 +113,19 @@ def _onnx(given: Given, wanted: Wanted) -> tuple[bytes, list[list[int]], F64]:
     raw = probe(packed, names, rows, where)
     if raw.ndim != 2 or raw.shape[1] != len(given.labels):
         raise ImportRefused(f"{where}: expected {len(given.labels)} logits, one a label, got {list(raw.shape)[1:]}")
-    finished = foreign.finish(foreign.adopt(model, names), wanted.plan, wanted.kind, given.pieces)
+    finished = foreign.finish(foreign.adopt(model, names), wanted.plan, wanted.kind, given.tokeniser)
     return finished, rows, foreign.gathered(raw, wanted.plan, wanted.kind)
 
 
 def _rows(given: Given, lengths: Sequence[int]) -> list[list[int]]:
     """Rows of any pieces; the same every time."""
     random = np.random.default_rng(0)
-    return [random.integers(0, len(given.pieces), min(n, given.max_tokens)).tolist() for n in lengths]
+    return [random.integers(0, len(given.tokeniser.pieces), min(n, given.max_tokens)).tolist() for n in lengths]
 
 
 def _moved(manifest: Manifest, packed: bytes, rows: Sequence[Sequence[int]], known: F64) -> float:
-    engine = OnnxEngine(manifest.spec, packed)
+    model = encoder(manifest, packed)  # the tokeniser too is built once before anything is written
+    engine = model.engine
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     ids = np.concatenate([np.array(row, np.int32) for row in rows])
     found = engine.infer(TensorBatch(len(rows), {"ids": ids, "offsets": offsets})).logits[manifest.heads[0].task]

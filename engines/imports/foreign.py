@@ -15,6 +15,7 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from engines.errors import ImportRefused
 from engines.imports.given import Kind
+from engines.imports.tokeniser import Tokeniser
 
 OPSETS: Final = range(13, 22)
 INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids")
@@ -98,8 +99,8 @@ def adopt(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     return own
 
 
-def finish(model: onnx.ModelProto, plan: Plan, kind: Kind, vocabulary: Sequence[str]) -> bytes:
-    """The file: outputs gathered by `plan` into `logits`, the vocabulary kept inside.
+def finish(model: onnx.ModelProto, plan: Plan, kind: Kind, tokeniser: Tokeniser) -> bytes:
+    """The file: outputs gathered by `plan` into `logits`, the tokeniser kept inside.
 
     Outputs of one label add up (`single`: log of the sum of exponentials; `multi`: the largest).
     """
@@ -137,7 +138,8 @@ def finish(model: onnx.ModelProto, plan: Plan, kind: Kind, vocabulary: Sequence[
     graph.initializer.extend([axis, low, nothing] if new else [low, nothing])
     del graph.output[:], model.metadata_props[:]
     graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", len(plan)]))
-    helper.set_model_props(model, {"vocabulary": "\n".join(vocabulary)})
+    kept = {"vocabulary": "\n".join(tokeniser.pieces), "merges": "\n".join(tokeniser.merges)}
+    helper.set_model_props(model, {name: text for name, text in kept.items() if text})
     packed: bytes = model.SerializeToString(deterministic=True)
     return packed
 

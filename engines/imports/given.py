@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
@@ -16,13 +16,17 @@ from numpy.typing import NDArray
 
 from engines.artefacts import IMPORTED_MAX_BYTES
 from engines.errors import ImportRefused, MissingExtra
+from engines.imports.files import read_bytes, read_json, read_text
+from engines.imports.tokeniser import Tokeniser, read_tokeniser
 
 F32 = NDArray[np.float32]
 Kind = Literal["single", "multi"]
-TEXT_MAX_BYTES: Final = 32 << 20
 LABELS_MAX: Final = 512
 TOKENS_MAX: Final = 512
 DISTILBERT: Final = "DistilBertForSequenceClassification"
+ROBERTA: Final = "RobertaForSequenceClassification"
+ROBERTA_SKIPS: Final = 2
+"""Rows of its table of positions that stand for no position: those up to the number of `<pad>`, which is 1."""
 _PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _KINDS: Final[dict[str | None, Kind | None]] = {
     None: None, "single_label_classification": "single", "multi_label_classification": "multi",
@@ -53,35 +57,16 @@ class Config(msgspec.Struct, frozen=True):
     activation: str = "gelu"
 
 
-class _TokenizerConfig(msgspec.Struct, frozen=True):
-    do_lower_case: bool = True
-
-
-class _Normalizer(msgspec.Struct, frozen=True):
-    type: str = ""
-    lowercase: bool = False
-
-
-class _Pieces(msgspec.Struct, frozen=True):
-    type: str = ""
-    vocab: msgspec.Raw = msgspec.Raw(b"{}")
-
-
-class _Tokenizer(msgspec.Struct, frozen=True):
-    model: _Pieces = _Pieces()
-    normalizer: _Normalizer | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Given:
-    """`labels` in logit order; `kind` None = not said; `pieces`: the vocabulary; `path`: weights or ONNX file."""
+    """`labels` in logit order; `kind` None = not said; `path`: weights or ONNX file."""
 
     folder: Path
     path: Path
     config: Config
     labels: tuple[str, ...]
     kind: Kind | None
-    pieces: tuple[str, ...]
+    tokeniser: Tokeniser
     max_tokens: int
 
 
@@ -92,21 +77,21 @@ def read_given(folder: Path) -> Given:
         ImportRefused: a file is missing, too large, not UTF-8, not what it should be, or of an unsupported kind.
     """
     path = _weights(folder)
-    config = _json(folder / "config.json", Config) if (folder / "config.json").exists() else Config()
+    config = read_json(folder / "config.json", Config) if (folder / "config.json").exists() else Config()
     if config.problem_type not in _KINDS:
         raise ImportRefused(f"{folder}/config.json: problem_type {config.problem_type!r}: expected one of {_words()}")
-    pieces = _pieces(folder)
-    if any("\n" in p for p in pieces) or len(set(pieces)) != len(pieces):
-        raise ImportRefused(f"{folder}: the vocabulary has a piece twice, or one with a line break; repair it")
+    tokeniser = read_tokeniser(folder, config.architectures == (ROBERTA,) or (folder / "merges.txt").exists())
+    config = _in_berts_words(config)
     if config.max_position_embeddings < 3:
         raise ImportRefused(f"{folder}/config.json: max_position_embeddings expected 3 or more")
-    config = _in_berts_words(config)
     tokens = min(config.max_position_embeddings, TOKENS_MAX)
-    return Given(folder, path, config, _labels(folder, config), _KINDS[config.problem_type], pieces, tokens)
+    return Given(folder, path, config, _labels(folder, config), _KINDS[config.problem_type], tokeniser, tokens)
 
 
 def _in_berts_words(config: Config) -> Config:
-    """DistilBERT's sizes under BERT's names; any other architecture as it is."""
+    """DistilBERT's and RoBERTa's sizes as BERT's; any other architecture as it is."""
+    if config.architectures == (ROBERTA,):
+        return msgspec.structs.replace(config, max_position_embeddings=config.max_position_embeddings - ROBERTA_SKIPS)
     if config.architectures != (DISTILBERT,):
         return config
     return msgspec.structs.replace(
@@ -147,20 +132,6 @@ def read_tensors(path: Path) -> dict[str, F32]:
     return wide
 
 
-def read_bytes(path: Path, most: int) -> bytes:
-    """A whole file, of at most `most` bytes. Raises ImportRefused."""
-    try:
-        size = path.stat().st_size if path.is_file() else -1
-        packed = path.read_bytes() if 0 <= size <= most else b""
-    except OSError as error:
-        raise ImportRefused(f"cannot read {path}: {error.strerror}") from error
-    if size < 0:
-        raise ImportRefused(f"{path}: there is no such file; a directory to import needs it")
-    if size > most:
-        raise ImportRefused(f"{path}: {size} bytes, at most {most} are read")
-    return packed
-
-
 def _weights(folder: Path) -> Path:
     if not folder.is_dir():
         raise ImportRefused(f"{folder}: expected a directory with config.json, vocab.txt and model.safetensors")
@@ -178,29 +149,10 @@ def _weights(folder: Path) -> Path:
     raise ImportRefused(f"{folder}: expected model.safetensors (in one file), or one .onnx file, got {len(graphs)}")
 
 
-def _text(path: Path) -> str:
-    try:
-        return read_bytes(path, TEXT_MAX_BYTES).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ImportRefused(
-            f"{path}: expected UTF-8, got byte {error.object[error.start]:#x} at {error.start}"
-        ) from error
-
-
-_T = TypeVar("_T")
-
-
-def _json(path: Path, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(_text(path), type=kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ImportRefused(f"{path}: {error}") from error
-
-
 def _labels(folder: Path, config: Config) -> tuple[str, ...]:
     """In logit order; each once."""
     if (folder / "labels.txt").exists():
-        labels = tuple(line.strip() for line in _text(folder / "labels.txt").splitlines() if line.strip())
+        labels = tuple(line.strip() for line in read_text(folder / "labels.txt").splitlines() if line.strip())
     else:
         labels = tuple(config.id2label.get(str(k), "") for k in range(min(len(config.id2label), LABELS_MAX + 1)))
     if not 2 <= len(labels) <= LABELS_MAX or "" in labels or len(set(labels)) != len(labels):
@@ -209,28 +161,6 @@ def _labels(folder: Path, config: Config) -> tuple[str, ...]:
             f" labels.txt, got {list(labels[:8])}"
         )
     return labels
-
-
-def _pieces(folder: Path) -> tuple[str, ...]:
-    """The vocabulary in the order of its ids, of an uncased BERT tokeniser."""
-    cased = f"{folder}: the tokeniser keeps case; supported are uncased BERT word pieces"
-    said = folder / "tokenizer_config.json"
-    if said.exists() and not _json(said, _TokenizerConfig).do_lower_case:
-        raise ImportRefused(cased)
-    if (folder / "vocab.txt").exists() or not (folder / "tokenizer.json").exists():
-        return tuple(_text(folder / "vocab.txt").removesuffix("\n").replace("\r\n", "\n").split("\n"))
-    found = _json(folder / "tokenizer.json", _Tokenizer)
-    if found.model.type != "WordPiece":
-        raise ImportRefused(f"{folder}/tokenizer.json: model {found.model.type!r}; supported is WordPiece")
-    if found.normalizer is not None and not found.normalizer.lowercase:
-        raise ImportRefused(cased)
-    try:
-        ids = msgspec.json.decode(found.model.vocab, type=dict[str, int])
-    except msgspec.MsgspecError as error:
-        raise ImportRefused(f"{folder}/tokenizer.json: vocab: {error}") from error
-    if sorted(ids.values()) != list(range(len(ids))):
-        raise ImportRefused(f"{folder}/tokenizer.json: ids expected 0 to {len(ids) - 1}, each once")
-    return tuple(sorted(ids, key=ids.__getitem__))
 
 
 def _words() -> str:

@@ -318,7 +318,7 @@ DIRECTORIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "sizes of a giant": (lambda d: setting(d, hidden_size=1 << 40, intermediate_size=1 << 50), "expected"),
     "a billion layers": (lambda d: setting(d, num_hidden_layers=1 << 30), "num_hidden_layers"),
     "another architecture": (
-        lambda d: setting(d, architectures=["RobertaForSequenceClassification"]),
+        lambda d: setting(d, architectures=["XLNetForSequenceClassification"]),
         "supported are BertForSequenceClassification",
     ),
     "more pieces than rows": (lambda d: (d / "vocab.txt").write_text("\n".join([*WORDS, "x"])), "word_embeddings"),

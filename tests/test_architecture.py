@@ -13,9 +13,9 @@ FLOORS = {"engines": set(), "operators": {"engines"}, "stream": {"engines", "ope
 GROUND = {
     "engines": set(
         """
-        artefacts base batching buckets bytepairs choice desk device driver encoder_weights endpoint_cache endpoint_prompt errors
-        faces features media onnx_session orders plan_cache precisions probability shelf tasks token_rows trial wire
-        wordpieces
+        artefacts base batching buckets bytepairs choice desk device driver encoder_weights endpoint_cache
+        endpoint_prompt errors faces features media onnx_session orders plan_cache precisions probability shelf tasks
+        token_rows trial wire wordpieces
         """.split()
     ),
     "operators": set(

@@ -21,6 +21,7 @@ from operators.avro_columns import readable
 from operators.cells_wire import PaneCells
 from operators.errors import OperatorError, Rejected
 from operators.evolution import covers, unreadable
+from operators.frame_wire import AROUND, Frame
 from operators.gate import HEADER, Gate, frame
 from operators.post_reader import PostReader
 from operators.records import Alert, DeadLetter, LatePost, Post, PostBatch, SignalRow
@@ -38,6 +39,7 @@ WIRE: Final[dict[type[msgspec.Struct], tuple[str, str]]] = {
     Alert: ("alert", "affect.alerts.v1"),
     DeadLetter: ("dead_letter", "affect.dead-letter.v1"),
     LatePost: ("late_post", "affect.late.v1"),
+    Frame: ("frame", "affect.frames.video.v1"),
 }
 """Record type -> its schema file, and the topic whose subject it is registered under."""
 
@@ -153,6 +155,12 @@ class Codec:
     def decode_scores(self, raw: bytes) -> PostScores:
         """Scores of one post. Raises Rejected."""
         return self._decode(PostScores, raw)
+
+    def decode_frame(self, raw: bytes, most: int) -> Frame:
+        """One frame whose body has at most `most` bytes; longer messages are not looked into. Raises Rejected."""
+        if len(raw) > most + AROUND:
+            raise Rejected("too_large", f"a frame of {len(raw)} bytes, at most {most + AROUND} are read")
+        return self._decode(Frame, raw)
 
     def decode_panes(self, raw: bytes) -> PaneCells:
         """Cells of one pane, their byte columns of fitting lengths. Raises Rejected."""

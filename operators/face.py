@@ -31,7 +31,8 @@ class FaceSettings:
     """When to search anew, and which faces are too poor to be scored.
 
     Attributes:
-        detect_ms: event time after which the whole frame is searched again; between, faces are followed.
+        detect_ms: event time of the grid on which the whole frame is searched anew: at its first frame in every such
+            span since the epoch; within, faces are followed. So nothing of one span is needed to read the next.
         follow_min: correlation below which a followed face is lost, and the frame searched at once.
         side_min: pixels a side a face must have in the frame.
         contrast_min: deviation of its pixels, 0..128 (99 % of FER+ faces have 24 or more).
@@ -142,20 +143,22 @@ class FaceReader:
         return readings
 
     def _look(self, grey: Grey, face: Found, at_ms: int) -> bool | None:
-        if self._eyes is None or (self._eyed_ms is not None and 0 <= at_ms - self._eyed_ms < EYES_EVERY_MS):
+        if self._eyes is None or (
+            self._eyed_ms is not None and at_ms // EYES_EVERY_MS == self._eyed_ms // EYES_EVERY_MS
+        ):
             return None
         self._eyed_ms = at_ms
         return self._eyes.are_open(grey, face)
 
     def locate(self, grey: Grey, at_ms: int) -> list[Found]:
-        """Where the faces are: followed from the frame before, or searched for when that is too long ago or failed.
+        """Where the faces are: followed from the frame before, or searched for when that failed or a new span began.
 
         A frame from before the last search (out of order) is searched by itself and followed from by nothing.
         """
-        age = None if self._searched_ms is None else at_ms - self._searched_ms
-        if age is not None and age < 0:
+        every, last = self._settings.detect_ms, self._searched_ms
+        if last is not None and at_ms < last:
             return self._detector.find(grey)
-        if age is not None and age < self._settings.detect_ms and self._followed:
+        if last is not None and at_ms // every == last // every and self._followed:
             moved = [_follow(grey, f, self._settings.follow_min) for f in self._followed]
             whole = [m for m in moved if m is not None]
             if len(whole) == len(moved):

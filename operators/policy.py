@@ -59,6 +59,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
         setting, modalities, purpose, unit: out of `SETTINGS`, `MODALITIES`, `PURPOSES`, `UNITS`.
         controller, document: who answers for it (Article 4(7) GDPR) and the id of the paper that says why; only needed,
             and only of use, for the medical and safety exemption.
+        kept: frames are written to a log before they are scored (`capture.mode = "topics"`).
     """
 
     jurisdiction: str = "EU"
@@ -68,6 +69,7 @@ class Declaration(msgspec.Struct, frozen=True, kw_only=True):
     unit: str = ""
     controller: str = ""
     document: str = ""
+    kept: bool = False
 
 
 Outcome = Literal["allowed", "exempt", "prohibited", "incomplete"]
@@ -105,7 +107,16 @@ def decide(said: Declaration) -> Verdict:
     if wrong:
         return Verdict("incomplete", f"[policy] {wrong}; a deployment that does not say what it is does not start")
     eu, sees = in_the_eu(said.jurisdiction), biometric(said.modalities)
-    duties = _duties(eu) if sees else ()
+    duties = _duties(eu, said.kept) if sees else ()
+    if said.kept and not sees:
+        why = 'capture.mode: "topics" keeps pictures and sound; declare face or voice, or take capture.mode out'
+        return Verdict("incomplete", f"[policy] modalities: {why}")
+    if said.kept and said.setting in PROTECTED and not (eu and said.purpose not in EXEMPT):
+        return Verdict(
+            "prohibited",
+            f"frames are never kept in {said.setting}, whatever the jurisdiction and the purpose (a rule of this "
+            'engine, docs/policy.md); set capture.mode to "private": they are scored where they arrive and thrown away',
+        )
     if not (eu and sees and said.setting in PROTECTED):
         return Verdict("allowed", f"{said.setting} in {said.jurisdiction}, {_list(said.modalities)}", duties)
     if said.purpose in EXEMPT and said.controller and said.document:
@@ -148,8 +159,9 @@ def _lacking(said: Declaration) -> str:
     return f" (purpose {said.purpose}: {' and '.join(absent)} not named)"
 
 
-def _duties(eu: bool) -> tuple[str, ...]:
-    duties = ("tell everyone who is seen or heard, before they are, and let them leave at any time",)
+def _duties(eu: bool, kept: bool) -> tuple[str, ...]:
+    keeps = " that frames are kept in a log, and for how long," if kept else ""
+    duties = (f"tell everyone who is seen or heard,{keeps} before they are, and let them leave at any time",)
     if not eu:
         return duties
     return (

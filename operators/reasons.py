@@ -34,6 +34,7 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
         "bad_timestamp": "`created_at` unreadable, before 1970 or after 9999, or absent with no arrival time either",
         "not_a_picture": "a frame that is no whole PNG or JPEG, by its header or its decoder",
         "too_small": "a frame with fewer pixels a side than can hold a face",
+        "bad_frame": "a record of a frames topic whose parts do not fit its body, its topic or this run",
         "not_a_sound": "a sound that is no WAV or FLAC of finite samples within the bounds",
         "future_timestamp": "`created_at` further after the arrival time than allowed",
         "undecodable": "the decoder refused what the gate let pass; a bug worth a report, the stream goes on",

@@ -26,9 +26,13 @@ class Asset(NamedTuple):
     etag: str
 
 
+def made_asset(body: bytes, content_type: str) -> Asset:
+    """A file of these bytes."""
+    return Asset(body, content_type, f'"{hashlib.sha256(body).hexdigest()[:20]}"')
+
+
 def _asset(path: Path) -> Asset:
-    body = path.read_bytes()
-    return Asset(body, TYPES[path.suffix], f'"{hashlib.sha256(body).hexdigest()[:20]}"')
+    return made_asset(path.read_bytes(), TYPES[path.suffix])
 
 
 def load_assets() -> dict[str, Asset]:

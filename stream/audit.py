@@ -23,7 +23,7 @@ from stream.errors import LogCorrupt, StreamError, UsageError
 KINDS: Final[Mapping[str, frozenset[str]]] = {
     "gate": frozenset(
         """
-        domain outcome message jurisdiction setting modalities purpose unit controller document research
+        domain outcome message jurisdiction setting modalities purpose unit controller document research frames
         """.split()
     ),
     "model": frozenset(("model", "sha256", "research_only")),

@@ -41,13 +41,15 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What an edge box is told: it has its seat; counts of its pieces; refused and why; its part was taken back; ask
-    for a seat first (`join`); ask again in a moment (`wait`)."""
+    """What an edge box is told: it has its seat, and for how long frames are kept there (`kept`, "" = not at all);
+    counts of its pieces; refused and why; its part was taken back; ask for a seat first (`join`); ask again in a moment
+    (`wait`)."""
 
     type: Literal["seat", "counts", "refused", "withdrawn", "join", "wait"]
     why: str = ""
     modalities: tuple[str, ...] = ()
     counts: dict[str, int] = {}
+    kept: str = ""
 
 
 class Piece(NamedTuple):

@@ -17,6 +17,7 @@ from operators.classroom import FLOOR, SEATS, SHORTEST_MS
 from operators.clock import Lateness
 from operators.errors import ConfigInvalid
 from operators.window import DEFAULT_WINDOWS, WindowSpec, parse_span
+from stream.capture_config import CaptureConfig
 from stream.errors import UsageError
 
 DOMAINS = ("market", "crisis", "social", "classroom")
@@ -175,13 +176,6 @@ class ClassroomConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     seats: int = SEATS
 
 
-class CaptureConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """bind: tcp://HOST:PORT where edge boxes (`affect capture`) come in, "" = nowhere. keys: folder of their keys."""
-
-    bind: str = ""
-    keys: str = ""
-
-
 class PolicyConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """What the deployment declares to the policy gate (`operators/policy.py`): all of it or nothing.
 
@@ -280,11 +274,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         ):
             if asked and self.domain != domain:
                 raise UsageError(f"{name}: expected domain {domain!r}, got {self.domain!r}; take it out")
-        if self.capture.bind and not (self.domain == "classroom" and self.web.enabled and self.capture.keys):
-            raise UsageError(
-                "capture.bind: expected domain classroom, web.enabled and capture.keys (affect engine keys)"
-            )
         self._check_spans()
+        self.capture.check(self.domain == "classroom" and self.web.enabled)
         if self.domain == "classroom":
             self._check_classroom()
         _ = self.lateness, self.window_specs, self.topic
@@ -319,6 +310,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             "time.dedupe": self.time.dedupe,
             "run.commit_interval": self.run.commit_interval,
             "registry.timeout": self.registry.timeout,
+            "capture.retention": self.capture.retention,
             "engine.deadline": self.engine.deadline,
             **{name: span for name, span in may_be_none.items() if span != "0s"},
         }

@@ -36,7 +36,8 @@ HEARTBEAT_MS: Final = 2_000
 class EdgeBox:
     """A connection to the capture door `to` (tcp://HOST:PORT) with the keys of a client's folder, for one seat.
 
-    `counts`: sent and dropped by kind. `told`: what the other end last said of what arrived.
+    `counts`: sent and dropped by kind. `told`: what the other end last said of what arrived. `kept`: for how long it
+    keeps frames in a log, such as 10 minutes; "" = it does not.
 
     Raises:
         UsageError: `to` is no address. ManifestInvalid: there are no keys in the folder.
@@ -54,6 +55,7 @@ class EdgeBox:
         self.counts: Counter[str] = Counter()
         self.told: dict[str, int] = {}
         self.modalities: tuple[str, ...] = ()
+        self.kept = ""
         self._asked_s = 0.0
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
@@ -147,7 +149,7 @@ class EdgeBox:
         except (zmq.Again, msgspec.MsgspecError):
             return None
         if told.type == "seat":
-            self.modalities = told.modalities
+            self.modalities, self.kept = told.modalities, told.kept
         if told.type == "counts":
             self.told = told.counts
         return told

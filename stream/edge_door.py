@@ -218,7 +218,7 @@ class EdgeDoor:
         box = Box(who, name, key, self._desk.watch(seat, now_ms), now_ms)
         self._boxes[who] = box
         box.task = asyncio.create_task(self._look(box))
-        self._tell(who, Told("seat", modalities=self._desk.modalities))
+        self._tell(who, Told("seat", modalities=self._desk.modalities, kept=self._desk.kept))
 
     def _withdraw(self, name: Name, now_ms: int) -> None:
         """Take a seat's part back, whichever of the key's boxes asks. Raises Refused: too much waits for the log."""

@@ -84,7 +84,7 @@ def configs(spec: TopicSpec) -> dict[str, str]:
         found["segment.ms"] = str(FOR_EVER)
     else:
         found["message.timestamp.type"] = "LogAppendTime"
-        found["segment.ms"] = str(min(WEEK_MS, max(3_600_000, spec.retention_ms)))
+        found["segment.ms"] = str(min(WEEK_MS, max(60_000, spec.retention_ms)))  # only whole segments are deleted
     if spec.compact:
         found["segment.bytes"] = str(COMPACT_SEGMENT_BYTES)
         found["min.cleanable.dirty.ratio"] = "0.2"

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+import msgspec
+
 from operators.participation import BUTTONS, OPTIONS, answer
 from operators.seat_readings import SeatReadings
 
@@ -37,6 +39,11 @@ class Event(NamedTuple):
     seat: str
     word: str
     time_ms: int
+
+    def message(self, number: str) -> tuple[bytes, bytes]:
+        """Key and value of the post it is, under an id of its own. One partition a room: its events stay in order."""
+        body = {"id": number, "text": self.word, "created_at": self.time_ms, "author": self.seat, "event": self.room}
+        return self.room.encode(), msgspec.json.encode(body)
 
 
 class Refused(Exception):
@@ -97,6 +104,8 @@ class Lesson:
     Args:
         rooms: their names. window_ms: of the run. settle_ms: a window is sealed at the latest so long after its end.
         changed: called with (room, given, withdrawn, seats) whenever consent is given or withdrawn.
+
+    `withdrew`: called with the name of every seat whose part is taken back, before anything else is done.
     """
 
     def __init__(
@@ -110,6 +119,7 @@ class Lesson:
         self._window_ms = window_ms
         self._settle_ms = settle_ms
         self._changed = changed
+        self.withdrew: Callable[[str], None] | None = None
 
     def room(self, name: str) -> Room:
         """The room of that name. Raises Refused: there is none."""
@@ -172,6 +182,8 @@ class Lesson:
         room = self.room(seat.room)
         if room.seats.pop(key, None) is None:
             return []
+        if self.withdrew is not None:
+            self.withdrew(seat.name)
         if room.question is not None:
             room.question.answered.discard(seat.name)
         self._told(room, withdrawn=1)

@@ -20,7 +20,9 @@ from operators.policy import biometric
 from operators.records import F64, I32, MICRO, PostBatch, SignalRow
 from stream.audit import Audit
 from stream.base import CommitUnit, Log, Output, partition_of
+from stream.capture_desk import CaptureDesk
 from stream.config import Config
+from stream.frame_strand import FrameStrand
 from stream.lesson import Event, Lesson, Mark, Refused, Seat
 from stream.permits import declaration
 from stream.topology import Topology
@@ -43,6 +45,7 @@ class LessonDesk:
 
     def __init__(self, config: Config, clock: Clock, audit: Audit | None = None) -> None:
         self.config = config
+        self._frames: tuple[FrameStrand, CaptureDesk] | None = None
         self.clock = clock
         self._audit = audit
         size = config.window_specs[0].size_ms
@@ -57,8 +60,9 @@ class LessonDesk:
 
     @property
     def ready(self) -> bool:
-        """Whether events reach the log."""
-        return self._task is not None and not self._task.done()
+        """Whether events reach the log, and frames are read where they go there too."""
+        frames = self._frames is None or self._frames[0].alive
+        return frames and self._task is not None and not self._task.done()
 
     @property
     def k(self) -> int:
@@ -69,6 +73,11 @@ class LessonDesk:
     def watched(self) -> bool:
         """Whether cameras or microphones are declared."""
         return biometric(declaration(self.config).modalities)
+
+    def carry(self, strand: FrameStrand, looks: CaptureDesk) -> None:
+        """Let frames go over the log too, from `start` on: `looks` reads them back."""
+        self._frames = strand, looks
+        self.lesson.withdrew = strand.frames.forget
 
     async def start(self, log: Log, topology: Topology) -> None:
         """Begin to carry events; marks of an earlier life come back."""
@@ -81,6 +90,8 @@ class LessonDesk:
             room = self.lesson.rooms.get(key.removeprefix("marks/"))
             if room is not None:
                 room.marks = msgspec.json.decode(held, type=list[Mark])
+        if self._frames is not None:  # before anything newer is said: what was left unread is not late yet
+            await self._frames[0].start(log, self._frames[1], self._partitions)
         self._task = asyncio.create_task(self._carry(), name="lesson")
 
     async def stop(self) -> None:
@@ -91,6 +102,8 @@ class LessonDesk:
                 await self._task
             self._task = None
             await self._flush()
+        if self._frames is not None:
+            await self._frames[0].stop()
 
     def send(self, events: Sequence[Event]) -> None:
         """Queue events for the log. Raises Refused: too many wait, as the log is away."""
@@ -150,16 +163,8 @@ class LessonDesk:
         await commit(log, CommitUnit(GROUP, outputs=outputs), Pulse(), "append the lesson")
 
     def _output(self, event: Event) -> Output:
-        key = event.room.encode()  # one partition a room, so that its events stay in order
-        body = {
-            "id": secrets.token_hex(8),
-            "text": event.word,
-            "created_at": event.time_ms,
-            "author": event.seat,
-            "event": event.room,
-        }
-        where = partition_of(key, self._partitions)
-        return Output(self.config.topic, where, key, msgspec.json.encode(body), self.clock.now_ms())
+        key, value = event.message(secrets.token_hex(8))
+        return Output(self.config.topic, partition_of(key, self._partitions), key, value, self.clock.now_ms())
 
 
 def _line(text: str) -> PostBatch:

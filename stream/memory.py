@@ -112,7 +112,7 @@ class MemoryLog:
             else:
                 state[key] = value
         places = {(batch.topic, batch.partition) for batch in cut}
-        self._trim({topic for topic, _ in places})
+        self._trim({topic for topic, _ in places} | {topic for topic, _ in unit.offsets})
         self._wakeups.wake(places)
 
     async def join(self, group: str, topic: str, listener: Listener) -> Member:

@@ -29,8 +29,9 @@ def declaration(config: Config) -> Declaration:
     """
     policy, own = config.policy, OWN[config.domain]
     said = (policy.setting, policy.modalities, policy.purpose, policy.unit, policy.controller, policy.document)
+    kept = config.capture.mode == "topics"
     if not any(said):
-        return msgspec.structs.replace(own, jurisdiction=policy.jurisdiction)
+        return msgspec.structs.replace(own, jurisdiction=policy.jurisdiction, kept=kept)
     setting, modalities, purpose, unit, controller, document = said
     return Declaration(
         jurisdiction=policy.jurisdiction,
@@ -40,6 +41,7 @@ def declaration(config: Config) -> Declaration:
         unit=unit,
         controller=controller,
         document=document,
+        kept=kept,
     )
 
 
@@ -99,4 +101,5 @@ def gate_facts(config: Config, verdict: Verdict) -> dict[str, str | int | bool]:
         "controller": said.controller,
         "document": said.document,
         "research": config.policy.research,
+        "frames": config.capture.mode,
     }

@@ -25,6 +25,7 @@ from stream.contribution import Explain
 from stream.core_dumps import forbid_core_dumps
 from stream.errors import LogError, UsageError
 from stream.feed import Feed
+from stream.frame_strand import FrameStrand
 from stream.lesson_desk import LessonDesk
 from stream.live import Play, play_scenario, spotlight_into
 from stream.log_archive import LogArchive
@@ -185,9 +186,14 @@ def _desk(configs: Sequence[Config], clock: SystemClock, audit: Audit | None) ->
 
 def _looks(desk: LessonDesk | None) -> CaptureDesk | None:
     """What looks and listens, where the gate, passed by now, let it in; from here on this process is never dumped."""
-    looks = None if desk is None else capture_desk(desk.config)
+    if desk is None:
+        return None
+    strand = FrameStrand(desk.config, desk.clock) if desk.config.capture.mode == "topics" else None
+    looks = capture_desk(desk.config, None if strand is None else strand.frames)
     if looks is not None:
         forbid_core_dumps()
+        if strand is not None:
+            desk.carry(strand, looks)
     return looks
 
 

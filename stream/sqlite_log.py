@@ -28,6 +28,7 @@ from stream.group_lock import GroupLock
 from stream.groups import Groups
 from stream.same_file import SameFile
 from stream.sqlite_errors import BUSY, translated
+from stream.sqlite_trim import SHORT_MS, let_go, trim
 from stream.system_clock import SystemClock
 from stream.topic_rules import MAX_PARTITIONS, check_specs, trim_due, unknown_topic
 from stream.wakeups import Place, Wakeups
@@ -133,11 +134,13 @@ class SqliteLog:
             _set_state(db, unit)
             due = [
                 topics[name]
-                for name in sorted({batch.topic for batch, _ in cut})
+                for name in sorted({batch.topic for batch, _ in cut} | {topic for topic, _ in unit.offsets})
                 if trim_due(topics[name].spec.retention_ms, self._trimmed_ms.get(name), now_ms)
             ]
             for topic in due:
-                _trim(db, topic, now_ms - topic.spec.retention_ms)
+                trim(db, topic.id, topic.spec.partitions, now_ms - topic.spec.retention_ms)
+        if any(topic.spec.retention_ms <= SHORT_MS for topic in due):
+            let_go(db)
         self._trimmed_ms.update({topic.spec.name: now_ms for topic in due})
         return {(batch.topic, batch.partition) for batch, _ in cut}
 
@@ -258,6 +261,7 @@ def _prepare(db: sqlite3.Connection, path: str, synchronous: Synchronous) -> Non
         _refuse_foreign(db, path)
         db.execute("PRAGMA journal_mode = WAL").fetchone()
     db.execute(f"PRAGMA synchronous = {synchronous}")
+    db.execute("PRAGMA secure_delete = ON")  # what is dropped is overwritten, not only let go
     db.execute("PRAGMA cell_size_check = ON")  # damaged pages are found rather than followed
     if _refuse_foreign(db, path) == 0:
         with _transaction(db):
@@ -352,20 +356,6 @@ def _set_state(db: sqlite3.Connection, unit: CommitUnit) -> None:
     kept = [(group, k, state_checksum(group, k, v), v) for k, v in unit.state.items() if v is not None]
     db.executemany("DELETE FROM state WHERE grp = ? AND key = ?", gone)
     db.executemany(sql.SET_STATE, kept)
-
-
-def _trim(db: sqlite3.Connection, topic: _Topic, before_ms: int) -> None:
-    """Drop leading batches that hold nothing as young as `before_ms`; offsets go on from where they are."""
-    for partition in range(topic.spec.partitions):
-        place = (topic.id, partition)
-        keep: int | None = None
-        for base, count, newest_ms in _rows(db, sql.BATCH_AGES, place, int, int, int):
-            if newest_ms >= before_ms:
-                break
-            keep = base + count
-        if keep is not None:
-            db.execute("DELETE FROM batch WHERE topic = ? AND partition = ? AND base < ?", (*place, keep))
-            db.execute("UPDATE part SET first = ? WHERE topic = ? AND partition = ?", (keep, *place))
 
 
 def _span(db: sqlite3.Connection, topic: str) -> list[tuple[int, int]]:

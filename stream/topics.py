@@ -25,8 +25,8 @@ MEANING = {
     "affect.posts.finance.v1": "posts, market domain",
     "affect.posts.crisis.v1": "posts, crisis domain",
     PARTICIPATION: "what seats of a lesson do: buttons, answers, scores of chat; no text, no names",
-    "affect.frames.video.v1": "video frames (classroom, group mode only)",
-    "affect.frames.audio.v1": "audio frames (classroom, group mode only)",
+    "affect.frames.video.v1": "pictures of cameras; only where capture.mode is topics",
+    "affect.frames.audio.v1": "sound of microphones; only where capture.mode is topics",
     SCORES: "scored posts (optional)",
     PANES: "pane cells: mergeable partials per source partition",
     SIGNALS: "signal rows",
@@ -50,6 +50,11 @@ def engine_topics(input_topic: str, partitions: int, retention_ms: int) -> list[
         TopicSpec(DEAD_LETTER, 1, retention_ms),
         TopicSpec(LATE, 1, retention_ms),
     ]
+
+
+def frame_topics(retention_ms: int) -> list[TopicSpec]:
+    """The topics of pictures and sound, where a run keeps them at all."""
+    return [TopicSpec(name, 1, retention_ms) for name in FRAMES]
 
 
 def plane_topics(retention_ms: int) -> list[TopicSpec]:

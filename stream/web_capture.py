@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from operators.errors import Rejected
-from stream.assets import Asset, load_assets
+from stream.assets import Asset, load_assets, made_asset
 from stream.capture import LARGEST, piece_of
 from stream.capture_desk import CaptureDesk, Seats, Watch, glance
 from stream.lesson import Refused, Seat
@@ -46,6 +46,7 @@ class CaptureRoutes:
         self._desk = desk
         self._heartbeat_s = heartbeat_s
         self._assets = load_assets()
+        self._assets["capture.html"] = consent_page(self._assets["capture.html"], desk.kept)
         self._open: set[web.WebSocketResponse] = set()
 
     def routes(self) -> list[Route]:
@@ -106,7 +107,8 @@ class CaptureRoutes:
             await asyncio.sleep(WRONG_CODE_S)
             await ws.send_bytes(msgspec.json.encode({"type": "refused", "why": str(why)}))
             return
-        await ws.send_bytes(msgspec.json.encode({"type": "seat", "key": key, "modalities": self._desk.modalities}))
+        told = {"type": "seat", "key": key, "modalities": self._desk.modalities, "kept": self._desk.kept}
+        await ws.send_bytes(msgspec.json.encode(told))
         seat.sockets += 1
         watch = self._desk.watch(seat, clock.now_ms())
         looking = asyncio.create_task(self._look(ws, watch))
@@ -147,6 +149,14 @@ class CaptureRoutes:
             if counts is not None:
                 await ws.send_bytes(msgspec.json.encode({"type": "counts", **counts}))
             await asyncio.sleep(LOOK_S)
+
+
+def consent_page(page: Asset, kept: str) -> Asset:
+    """The capture page as it is true here: with what it says where frames are thrown away, or kept for `kept`."""
+    other = b'class="private"' if kept else b'class="kept"'
+    lines = [line for line in page.body.splitlines(keepends=True) if other not in line]
+    body = b"".join(lines).replace(b"{retention}", kept.encode())
+    return made_asset(body, page.content_type)
 
 
 def _asked(text: str) -> _First | None:

@@ -21,7 +21,7 @@ GROUND = {
     "operators": set(
         """
         admission alert_rules arrivals avro_columns base blocks calibrate cell_messages cells cells_wire
-        circumplex clock correct cues detectors domain errors evolution eyes fingerprint frames fuse gate
+        circumplex clock correct cues detectors domain errors evolution eyes fingerprint frame_wire frames fuse gate
         gazetteer group_affect interval masking names ontology panes participation past pictures post_reader prewalk
         reasons records registry schema scores_wire seat_readings sent signal_wire slots sounds voices window
         """.split()
@@ -29,11 +29,12 @@ GROUND = {
     "stream": set(
         """
         alert_cards alert_desk answers api_description archive_base assets audit base batches capture
-        capture_desk config contribution core_dumps crisis_phrases dashboard_target errors export_base feed group_lock
+        capture_config capture_desk config contribution core_dumps crisis_phrases dashboard_target errors export_base
+        feed frame_record group_lock
         groups history in_flight kafka_members kafka_offsets kafka_reader kafka_state kafka_topics
         kafka_wire kafka_writer lesson matrix metrics moments newest_rows ops_status panels permits phrases
         registry_base research row_columns same_file scenario sessions signal_duties sink_base
-        sqlite_errors sqlite_schema system_clock topic_rules topics urgency wakeups web_ask web_capture
+        sqlite_errors sqlite_schema sqlite_trim system_clock topic_rules topics urgency wakeups web_ask web_capture
         web_crisis web_explain web_feed web_guard web_lesson web_read whole_file wordings
         """.split()
     ),
@@ -52,7 +53,8 @@ ROOF = {
     "stream": set(
         """
         agents alerting archive_open cli commands connect contributing delivering exporting file_archive
-        following ingest lesson_desk live looking_back notebook precision_build precision_gate
+        following frame_log frame_reader frame_strand ingest lesson_desk live looking_back notebook
+        precision_build precision_gate
         registry_open replaying results runner scoring serve session_windows signal_gate signals_app
         signals_serve sinking standing topology web web_archive windowing worker
         """.split()
@@ -65,6 +67,7 @@ DOORS = {
     "cuda": {"engines/cuda_device.py"},
     "sqlite3": {
         "stream/newest_rows.py", "stream/sqlite_log.py", "stream/sqlite_errors.py", "stream/sqlite_schema.py",
+        "stream/sqlite_trim.py",
         "stream/commands/doctor.py",
     },
     "prometheus_client": {"stream/metrics.py"},

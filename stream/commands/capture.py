@@ -17,11 +17,18 @@ from stream.system_clock import SystemClock
 
 MOST_FPS = 10.0
 PATIENCE_S = 15.0
-NOTICE = """Whoever sits here must have been told that their face or voice is looked at, and have agreed, before this
-runs. Pictures and sound are scored where they arrive and thrown away; only values of the room are told, never of a
-seat. --withdraw takes this seat's part back.
+TOLD = """Whoever sits here must have been told that their face or voice is looked at, and have agreed, before this
+runs.
 """
-TEXT = f"""{NOTICE}
+NOTICE = """Pictures and sound are scored where they arrive and thrown away; only values of the room are told, never of
+a seat. --withdraw takes this seat's part back.
+"""
+KEPT = """This run KEEPS pictures and sound: they are stored in its log for {kept} and scored from there. Whoever sits
+here must have agreed to that too. --withdraw: nothing more is scored, what was stored stays until its time is over.
+"""
+TEXT = f"""{TOLD}{NOTICE}
+A run may keep frames in its log (capture.mode); nothing is sent to one unless --kept is given.
+
   affect engine keys DIR --client box1        at the engine; set capture.bind and capture.keys = "DIR"
   affect capture --to tcp://HOST:8646 --keys DIR/for-box1 --seat box1 --video camera:0
   affect capture --to tcp://HOST:8646 --keys DIR/for-box1 --seat box1 --withdraw
@@ -44,6 +51,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     capture.add_argument("--audio", default=None, metavar="FILE", help="a .wav or .flac file, at most five minutes")
     capture.add_argument("--fps", type=float, default=5.0, help="pictures a second, at most 10 (default: 5)")
     capture.add_argument("--seconds", type=float, default=None, help="stop after so many (default: at the end)")
+    capture.add_argument("--kept", action="store_true", help="send to a run that keeps frames in its log, too")
     capture.add_argument("--withdraw", action="store_true", help="take this seat's part back, send nothing")
     capture.set_defaults(run=run_capture)
 
@@ -63,9 +71,14 @@ def run_capture(args: argparse.Namespace) -> int:
             box.ask("withdraw", PATIENCE_S)
             print(f"seat {args.seat} of room {args.room}: its part was taken back")
             return 0
-        sys.stderr.write(NOTICE)
+        sys.stderr.write(TOLD)
         sounds = [] if args.audio is None else slices(args.audio)
         box.ask("join", PATIENCE_S)  # before the camera is opened
+        sys.stderr.write(KEPT.format(kept=box.kept) if box.kept else NOTICE)
+        if box.kept and not args.kept:
+            box.ask("withdraw", PATIENCE_S)
+            why = f"this run keeps pictures and sound for {box.kept}; nothing was sent"
+            raise UsageError(f"{why}; give --kept if all who sit here have agreed")
         stopped: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda n, _: stopped.append(n))

@@ -6,7 +6,7 @@ const EVERY_MS = 200, SIDE = 320, QUALITY = 0.7, MOST_WAITING = 1_000_000, RATE 
 const asked = new URLSearchParams(location.search);
 const room = asked.get("room") ?? "";
 const numbers = { [PICTURE]: 0, [SOUND]: 0 };
-let media = null, socket = null, timer = 0, sound = null, sent = 0;
+let media = null, socket = null, timer = 0, sound = null, sent = 0, kept = "";
 
 $("code").value = asked.get("code") ?? "";
 $("room").textContent = room ? `Room ${room}` : "Room";
@@ -43,7 +43,10 @@ function connect() {
   ws.onopen = () => ws.send(JSON.stringify({ do: "join", room, code: $("code").value }));
   ws.onmessage = (event) => {
     const message = JSON.parse(new TextDecoder().decode(event.data));
-    if (message.type === "seat") start(message.modalities);
+    if (message.type === "seat") {
+      kept = message.kept;
+      start(message.modalities);
+    }
     else if (message.type === "counts") counts(message);
     else if (message.type === "refused") off(`${message.why[0].toUpperCase()}${message.why.slice(1)}.`);
     else if (message.type === "withdrawn") off("");
@@ -53,7 +56,8 @@ function connect() {
 
 function counts(told) {
   const lost = told.missing + told.hurried + told.refused + told.overtaken;
-  $("sent").textContent = `${told.taken} pieces taken, scored and thrown away${lost ? `; ${lost} lost, late or left out` : ""}.`;
+  const fate = kept ? `stored in the log for ${kept}` : "scored and thrown away";
+  $("sent").textContent = `${told.taken} pieces taken, ${fate}${lost ? `; ${lost} lost, late or left out` : ""}.`;
 }
 
 async function start(modalities) {
@@ -115,7 +119,8 @@ function off(why) {
   $("consent").hidden = false;
   trouble(why);
   $("declined").hidden = Boolean(why);
-  $("declined").textContent = "Off. Your part of this minute is taken back.";
+  const left = kept && sent ? ` What was stored stays in the log for ${kept}.` : "";
+  $("declined").textContent = `Off. Your part of this minute is taken back.${left}`;
   show("connecting", "Off");
 }
 

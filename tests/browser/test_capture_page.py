@@ -16,15 +16,19 @@ from engines.load_media import load_face_model
 from stream.capture_desk import CaptureDesk
 from stream.config import Config
 from stream.feed import Feed
+from stream.frame_strand import FrameStrand
 from stream.lesson_desk import LessonDesk
 from stream.memory import MemoryLog
 from stream.metrics import Metrics
 from stream.system_clock import SystemClock
+from stream.topics import FRAMES
 from stream.topology import build
 from stream.web import LiveServer
 from stream.web_capture import CaptureRoutes
 from stream.web_lesson import LessonRoutes
 from tests.engines import tiny_media
+from tests.stream import kept_frames
+from tests.stream.kept_frames import POLICY
 
 pytestmark = pytest.mark.browser
 CONFIG = msgspec.convert({"domain": "classroom", "windows": {"sizes": ["1m"]}}, Config).check()
@@ -139,3 +143,59 @@ def test_a_fake_camera_arrives_and_a_denial_opens_nothing(axe: str, tmp_path: Pa
             await log.close()
 
     asyncio.run(whole())
+
+
+def test_where_frames_are_kept_the_page_says_so_before_and_after(axe: str, tmp_path: Path) -> None:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium at /usr/bin/chromium; on Debian: apt-get install chromium")
+    api = pytest.importorskip("playwright.async_api", reason="playwright is missing: pip install affectstream[dev]")
+    config = msgspec.convert(
+        {"domain": "classroom", "windows": {"sizes": ["1m"]}, "policy": POLICY, "capture": {"mode": "topics"}}, Config
+    ).check()
+
+    async def whole() -> None:
+        log, clock, looks = MemoryLog(), SystemClock(), kept_frames.looks(tmp_path)
+        desk, strand = LessonDesk(config, clock), FrameStrand(config, clock)
+        looks.keeper = strand.frames
+        desk.carry(strand, looks)
+        server = LiveServer(
+            Feed(), Metrics(process=False), port=0, lesson=LessonRoutes(desk), capture=CaptureRoutes(desk, looks)
+        )
+        await server.start()
+        await desk.start(log, build(config, 1))
+        url = f"{server.url}capture?room=1&code={desk.lesson.rooms['1'].code}"
+        try:
+            async with asyncio.timeout(120), api.async_playwright() as player:
+                flags = [*FLAGS, "--use-fake-device-for-media-stream"]
+                browser = await player.chromium.launch(executable_path=CHROMIUM, args=flags)
+                await stored(browser, url, axe, tmp_path)
+                await browser.close()
+        finally:
+            await server.stop()
+            await desk.stop()
+        assert await log.read(FRAMES[0], 0, 0, 10) != []
+        assert len(strand.frames.withdrawn) == 1
+        await log.close()
+
+    asyncio.run(whole())
+
+
+async def stored(browser: Any, url: str, axe: str, folder: Path) -> None:
+    """Consent, a while on, and off, as somebody with a phone sees it."""
+    context = await browser.new_context(viewport={"width": 375, "height": 812}, permissions=["camera", "microphone"])
+    page = await context.new_page()
+    await page.goto(url)
+    assert await page.evaluate("document.documentElement.scrollWidth") == 375
+    assert await problems(page, axe) == []
+    consent = await page.inner_text("#consent")
+    assert "Pictures and sound are kept." in consent
+    assert consent.count("10 minutes") == 2
+    assert "thrown away" not in consent
+    await page.screenshot(path=folder / "consent.png", full_page=True)
+    await page.check("#camera")
+    await page.click("#on")
+    await page.wait_for_selector("#sent:has-text('stored in the log for 10 minutes')", timeout=60_000)
+    await page.screenshot(path=folder / "on.png", full_page=True)
+    await page.click("#off")
+    await page.wait_for_selector("#declined:has-text('What was stored stays in the log for 10 minutes.')")
+    await context.close()

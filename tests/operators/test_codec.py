@@ -19,6 +19,7 @@ from operators.arrivals import Arrival, author_hasher, epoch_ms
 from operators.cells_wire import PaneCells, SourceCounts
 from operators.codec import WIRE, Codec
 from operators.errors import ConfigInvalid, OperatorError, Rejected
+from operators.frame_wire import Frame
 from operators.gate import Gate, frame
 from operators.reasons import REASONS
 from operators.records import Alert, DeadLetter, LatePost, Post, PostBatch, SignalRow
@@ -123,6 +124,13 @@ def test_every_record_type_comes_back_equal() -> None:
     assert CODEC.decode_dead_letter(CODEC.encode(DEAD)) == DEAD
     assert CODEC.decode_alert(CODEC.encode(ALERT)) == ALERT
     assert CODEC.decode_scores(CODEC.encode(SCORES)) == SCORES
+    sound = Frame(
+        room="1", seat="s", number=3, captured_ms=NOW, arrived_ms=NOW + 9, codec="pcm16", rate=16_000, body=b"ab"
+    )
+    for one in (sound, Frame(room="1", seat="s", number=0, captured_ms=0, arrived_ms=0, width=2, height=3)):
+        assert CODEC.decode_frame(CODEC.encode(one), 2) == one
+    with pytest.raises(Rejected, match="too_large"):
+        CODEC.decode_frame(CODEC.encode(msgspec.structs.replace(sound, body=bytes(2_000))), 900)
 
 
 def test_schema_fields_are_the_record_fields() -> None:

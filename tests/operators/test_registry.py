@@ -108,6 +108,8 @@ def test_built_in_ids_are_pinned() -> None:
         "affect.posts.finance.v1-value": 1,
         "affect.posts.crisis.v1-value": 1,
         "affect.scores.v1-value": 2,
+        "affect.frames.video.v1-value": 10,
+        "affect.frames.audio.v1-value": 10,
         "affect.panes.v1-value": 8,
         "affect.signals.v1-value": 9,
         "affect.alerts.v1-value": 5,

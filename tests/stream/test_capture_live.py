@@ -15,10 +15,13 @@ import pytest
 from test_lesson_live import Class, heard, kept
 
 from engines.errors import ResearchOnly, UnknownModel
+from stream.assets import load_assets
 from stream.capture import PICTURE, SOUND, Piece, message_of
+from stream.capture_config import spelt
 from stream.capture_desk import CaptureDesk, capture_desk
 from stream.cli import main
 from stream.config import Config
+from stream.web_capture import consent_page
 from tests.engines import tiny_media
 
 cv2 = pytest.importorskip("cv2")
@@ -147,3 +150,69 @@ def test_a_camera_in_a_european_classroom_does_not_start(tmp_path: Path, capsys:
     assert main(["run", "-c", str(file), "--seconds", "1"]) == 78
     assert "AI Act Article 5(1)(f)" in capsys.readouterr().err
     assert not (tmp_path / "x.db").exists()
+
+
+FACES_KEPT = {
+    "jurisdiction": "US", "setting": "research", "modalities": ["text", "participation", "face", "voice"],
+    "purpose": "research", "unit": "group", "research": True, "audit": "a.jsonl",
+}  # fmt: skip
+
+
+def test_where_frames_are_kept_a_marked_one_is_on_its_topic_and_nowhere_else(tmp_path: Path) -> None:
+    for name in ("face", "voice", "run"):
+        (tmp_path / name).mkdir()
+    looks = CaptureDesk(tiny_media.face_model(tmp_path / "face"), tiny_media.voice_model(tmp_path / "voice"))
+    room = Class(tmp_path / "run", looks=looks, policy=FACES_KEPT, capture={"mode": "topics"})
+    data = picture()
+    samples = (np.random.default_rng(3).normal(0, 0.2, 3_200) * 32_767).astype("<i2").tobytes()
+    marks = {"affect.frames.video.v1": data[-200:-100], "affect.frames.audio.v1": samples[:64]}
+
+    async def whole() -> str:
+        async with room.going() as session:
+            page = await (await session.get("/capture")).text()
+            ws = await session.ws_connect("/capture/ws")
+            await ws.send_json({"do": "join", "room": "1", "code": room.desk.lesson.rooms["1"].code})
+            assert (await heard(ws, "seat"))["kept"] == "10 minutes"
+            await sent(room, ws, data, samples)
+            await ws.send_bytes(message_of(Piece(PICTURE, 1_000, room.clock.ms, data[:60])))
+            await refused(room, ws, 1)
+            await ws.send_json({"do": "withdraw"})
+            await heard(ws, "withdrawn")
+            for path in ("/api/rows?limit=500", "/metrics", "/api/status", "/teach"):
+                assert MARK not in await (await session.get(path)).read()
+            assert room.strand is not None
+            await room.strand.frames.flush()
+            assert len(room.strand.frames.withdrawn) == 1
+            found = {}
+            for spec in await room.log.topics():
+                records = await room.log.read(spec.name, 0, 0, 10_000)
+                for record in records:
+                    for mark in (MARK, *marks.values()):
+                        if mark in record.value or mark in (record.key or b""):
+                            found.setdefault(spec.name, set()).add(mark)
+            assert found == {
+                "affect.frames.video.v1": {MARK, marks["affect.frames.video.v1"]},
+                "affect.frames.audio.v1": {marks["affect.frames.audio.v1"]},
+            }
+            state = await room.log.restore("affect-frames-read", "")
+            assert state.keys() == {"standing"}
+            assert not any(mark in held for held in state.values() for mark in (MARK, *marks.values()))
+            return page
+
+    page = asyncio.run(whole())
+    assert "stored in its log for 10 minutes" in page
+    assert "thrown away" not in page
+    assert "{retention}" not in page
+    for mark in (MARK, *marks.values()):
+        assert set(kept(tmp_path / "run", mark)) <= {"lesson.db", "lesson.db-wal"}
+
+
+def test_the_page_says_what_becomes_of_frames() -> None:
+    asset = load_assets()["capture.html"]
+    private = consent_page(asset, "").body.decode()
+    assert "thrown away; none is stored" in private
+    assert "kept" not in private
+    kept_page = consent_page(asset, "1 hour").body.decode()
+    assert kept_page.count("1 hour") == 2
+    assert spelt("10m") == "10 minutes"
+    assert spelt("1h") == "1 hour"

@@ -20,7 +20,9 @@ from stream.capture import PICTURE, PICTURE_MAX, SOUND
 from stream.capture_desk import CaptureDesk
 from stream.cli import main
 from stream.errors import StreamError, UsageError
+from stream.topics import FRAMES
 from tests.engines import tiny_media
+from tests.stream.kept_frames import POLICY
 
 cv2 = pytest.importorskip("cv2")
 soundfile = pytest.importorskip("soundfile")
@@ -42,10 +44,12 @@ def looks(tmp_path: Path) -> CaptureDesk:
 
 
 @asynccontextmanager
-async def opened(tmp_path: Path, looks: CaptureDesk) -> AsyncIterator[tuple[Class, EdgeDoor]]:
+async def opened(
+    tmp_path: Path, looks: CaptureDesk, policy: dict[str, object] | None = None, mode: str = "private"
+) -> AsyncIterator[tuple[Class, EdgeDoor]]:
     """A lesson with a door for edge boxes; `tmp_path/keys/for-box` has the keys of one."""
     new_keys(tmp_path / "keys", "box")
-    room = Class(tmp_path / "run", looks=looks)
+    room = Class(tmp_path / "run", looks=looks, policy=policy, capture={"mode": mode})
     async with room.going():
         door = EdgeDoor(room.desk, looks, "tcp://127.0.0.1:*", tmp_path / "keys")
         await door.start()
@@ -236,3 +240,36 @@ def test_a_door_needs_its_keys(tmp_path: Path, looks: CaptureDesk, capsys: pytes
         EdgeDoor(Class(tmp_path / "run").desk, looks, "tcp://127.0.0.1:*", tmp_path)
     assert main(["capture", "--to", "tcp://127.0.0.1:1", "--keys", str(tmp_path), "--seat", "a", "--withdraw"]) == 1
     assert "affect engine keys" in capsys.readouterr().err
+
+
+def test_where_frames_are_kept_a_box_sends_them_only_if_it_was_told_to(tmp_path: Path, looks: CaptureDesk) -> None:
+    video = film(tmp_path / "edge" / "film.avi", 100)
+    pictures = Pictures(video)
+    picture = pictures.at(0.0)
+    pictures.close()
+    assert picture is not None
+
+    async def whole() -> None:
+        async with opened(tmp_path, looks, POLICY, "topics") as (room, door):
+            words = [sys.executable, "-W", "error", "-m", "stream.cli", "capture", "--to", door.address, "--keys"]
+            words += [str(tmp_path / "keys" / "for-box"), "--seat", NAME, "--fps", "10", "--video", video]
+            told = []
+            for more in ([], ["--kept", "--seconds", "2"]):
+                room.clock.ms += 2_000
+                box = await asyncio.create_subprocess_exec(*words, *more, stderr=asyncio.subprocess.PIPE)
+                _, said = await box.communicate()
+                told.append((box.returncode, said.decode()))
+                await until(lambda: not room.desk._waiting)
+                records = await room.log.read(FRAMES[0], 0, 0, 1_000)
+                assert (len(records) > 5) == bool(more)
+            assert all(
+                "KEEPS pictures and sound: they are stored in its log for 10 minutes" in said for _, said in told
+            )
+            assert [code for code, _ in told] == [2, 0]
+            assert "give --kept" in told[0][1]
+            for spec in await room.log.topics():
+                held = await room.log.read(spec.name, 0, 0, 1_000)
+                assert any(picture[-200:-100] in record.value for record in held) == (spec.name == FRAMES[0])
+                assert not any(NAME.encode() in record.value for record in held)
+
+    asyncio.run(whole())

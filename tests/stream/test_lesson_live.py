@@ -16,6 +16,7 @@ from stream.audit import Audit, entries
 from stream.capture_desk import CaptureDesk
 from stream.config import Config
 from stream.feed import Feed
+from stream.frame_strand import FrameStrand
 from stream.history import SeriesKey
 from stream.lesson_desk import LessonDesk
 from stream.memory import MemoryLog
@@ -52,6 +53,8 @@ class Class:
         token: str | None = None,
         looks: CaptureDesk | None = None,
         policy: dict[str, object] | None = None,
+        capture: dict[str, object] | None = None,
+        seats: int = 10,
     ) -> None:
         self.folder, self.clock = folder, Clock()
         self.config = msgspec.convert(
@@ -59,6 +62,8 @@ class Class:
                 "domain": "classroom",
                 "windows": {"sizes": ["1m"]},
                 "policy": policy or {},
+                "capture": capture or {},
+                "classroom": {"seats": seats},
                 "log": {"retention": "36500d"},  # the test's time is long past
                 "time": {"disorder": "5s", "lateness": "5s", "idle": "30s", "future": "1h"},
             },
@@ -68,6 +73,11 @@ class Class:
         self.feed = Feed()
         self.audit = Audit(folder / "audit.jsonl", self.clock)
         self.desk = LessonDesk(self.config, self.clock, self.audit)
+        self.strand: FrameStrand | None = None
+        if looks is not None and self.config.capture.mode == "topics":
+            self.strand = FrameStrand(self.config, self.clock)
+            looks.keeper = self.strand.frames
+            self.desk.carry(self.strand, looks)
         lesson = LessonRoutes(self.desk)
         self.server = LiveServer(
             self.feed,

@@ -123,6 +123,7 @@ class Server:
         self._started = time.monotonic()
         self._reloaded = -RELOAD_S
         self._announced = shelf.model.spec.model_id
+        self.newest = self.status()
 
     @property
     def address(self) -> str:
@@ -278,6 +279,7 @@ class Server:
         return Ready(spec, shelf.features, self._terms.credit, int(BEAT_S * 1000), recipe)
 
     def _beat(self, now: float) -> None:
+        self.newest = self.status()
         self._desk.forget_silent(now)
         beat = pack(Beat(len(self._desk.queue)))
         for client in list(self._desk.clients):

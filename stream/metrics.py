@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: the only door to `prometheus_client`, on a registry of its own.
+"""What Prometheus scrapes of a worker: a door to `prometheus_client`, on a registry of its own.
 
 Names are `affect_<thing>_<unit>`, labels come from short fixed lists. What the status holds is exported straight from
 the newest `OpsStatus`, so one scrape never shows half a commit and the conservation sum holds on it.

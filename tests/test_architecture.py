@@ -70,7 +70,7 @@ DOORS = {
         "stream/sqlite_trim.py",
         "stream/commands/doctor.py",
     },
-    "prometheus_client": {"stream/metrics.py"},
+    "prometheus_client": {"stream/engine_metrics.py", "stream/metrics.py"},
     "psycopg": {"stream/postgres.py", "stream/postgres_archive.py"},
     "httpx": {"engines/endpoint.py"},
     "grafana_api": {"stream/grafana.py"},

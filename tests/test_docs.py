@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from engines.artefacts import Manifest, read_manifest
+from engines.orders import Status
 from operators.classroom import SIGNALS as CLASSROOM
 from operators.crisis import SIGNALS as CRISIS
 from operators.market import SIGNALS as MARKET
@@ -25,6 +26,7 @@ from operators.social import SIGNALS as SOCIAL
 from stream import topics
 from stream.cli import build_parser
 from stream.config import DOMAINS, Config, load_config
+from stream.engine_metrics import StatusCollector
 from stream.feed import Feed, OpsStatus
 from stream.metrics import Metrics
 from stream.web import LiveServer
@@ -175,6 +177,9 @@ def test_every_metric_is_in_the_reference_and_no_other() -> None:
     metrics.dead_letter("bad_json")
     there = {line.split()[2] for line in metrics.exposition().decode().splitlines() if line.startswith("# TYPE ")}
     there = {name for name in there if not name.endswith("_created")}
+    status = Status("m@1", "m", "numpy", "", "tcp://x", 0, 0, True, 0, 0, {}, {}, 1.0)
+    served = list(StatusCollector(lambda: status).collect())
+    there |= {metric.name + "_total" * (metric.type == "counter") for metric in served}
     named = set(re.findall(r"`(affect_\w+)", text(REFERENCE)))
     assert named == there
 

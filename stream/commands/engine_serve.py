@@ -6,8 +6,10 @@ import argparse
 import re
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,9 +18,12 @@ from engines.choice import LIVE
 from engines.desk import Terms
 from engines.errors import EngineError
 from engines.load import REMOTE, load_text_model
-from engines.orders import Command, Outcome
+from engines.orders import Command, Outcome, Status
 from engines.shelf import Shelf
 from stream.errors import UsageError
+
+if TYPE_CHECKING:
+    from stream.engine_metrics import EngineMetrics
 
 BIND = "tcp://127.0.0.1:8650"
 CONTROL = "tcp://127.0.0.1:8651"
@@ -72,6 +77,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--shadow", default="", metavar="NAME", help="score a share with this model too, only to compare"
     )
     serve.add_argument("--shadow-share", type=float, default=0.1, help="share of the batches it scores (default: 0.1)")
+    serve.add_argument(
+        "--metrics", default="", metavar="HOST:PORT", help='where Prometheus scrapes /metrics (default: "" = nowhere)'
+    )
     serve.set_defaults(run=run_serve)
 
     swap = verbs.add_parser("swap", help="let another model, or another version, of a running server answer")
@@ -107,6 +115,7 @@ def run_serve(args: argparse.Namespace) -> int:
         max_clients=args.max_clients,
         credit=args.credit,
     )
+    metrics = _metrics(args.metrics, lambda: server.newest) if args.metrics else None
     server = Server(Doors(args.bind, args.control, args.curve_keys, args.max_connections), terms, shelf)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
@@ -117,8 +126,18 @@ def run_serve(args: argparse.Namespace) -> int:
     )
     if server.control:
         print(f"commands: {server.control}", flush=True)
+    if metrics is not None:
+        print(f"metrics: {metrics.url}", flush=True)
     server.serve()
+    if metrics is not None:
+        metrics.close()
     return 0
+
+
+def _metrics(address: str, status: Callable[[], Status]) -> EngineMetrics:
+    from stream.engine_metrics import EngineMetrics  # prometheus_client: a tenth of a second that few runs need
+
+    return EngineMetrics(address, status)
 
 
 def _check(args: argparse.Namespace) -> None:

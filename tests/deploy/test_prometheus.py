@@ -16,11 +16,15 @@ import pytest
 import yaml
 from prometheus_server import Prometheus, tool, wait_for
 
+from engines.orders import Status
+from engines.shelf import Difference
 from stream.cli import main
 from stream.dashboards import all_dashboards
+from stream.engine_metrics import StatusCollector
 from stream.metrics import Metrics
 from stream.ops_status import OpsStatus
 from stream.panels import Promql
+from tests.engines.serving import connected
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -45,8 +49,9 @@ def done(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*map(str, words)], capture_output=True, text=True, check=False, timeout=200)
 
 
-def laid_out(folder: Path, target: str | None = None) -> Path:
-    """The shipped files in `folder`, with the token there. `target`: scrape this, every second, in place of a name."""
+def laid_out(folder: Path, target: str | None = None, server: str | None = None) -> Path:
+    """The shipped files in `folder`, with the token there. `target`: scrape this, every second, in place of a name;
+    `server`: and this engine server."""
     (folder / "token").write_text(TOKEN)
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
     (job,) = config["scrape_configs"]
@@ -56,6 +61,7 @@ def laid_out(folder: Path, target: str | None = None) -> Path:
         del job["dns_sd_configs"]
         job["static_configs"] = [{"targets": [target]}]
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        config["scrape_configs"].append({"job_name": "affect-server", "static_configs": [{"targets": [server]}]})
     (folder / "rules.yml").write_bytes((FOLDER / "rules.yml").read_bytes())
     made = folder / "prometheus.yml"
     made.write_text(yaml.safe_dump(config))
@@ -97,10 +103,16 @@ def exported() -> set[str]:
     return {re.split(r"[ {]", line)[0] for line in lines if not line.startswith("#")} | {"up"}
 
 
+def of_a_server() -> set[str]:
+    """Names of the samples an engine server exports."""
+    status = Status("m@1", "m", "numpy", "", "tcp://x", 0, 0, True, 0, 0, {}, {"sentiment3": Difference()}, 1.0)
+    return {sample.name for metric in StatusCollector(lambda: status).collect() for sample in metric.samples}
+
+
 @pytest.mark.parametrize("where", ["panels", "rules"])
 def test_every_query_names_an_exported_metric(where: str) -> None:
     queries = QUERIES if where == "panels" else rules("record") | rules("alert")
-    known = exported() | set(rules("record"))
+    known = exported() | of_a_server() | set(rules("record"))
     assert len(queries) > 15
     for place, query in queries.items():
         named = set(re.findall(r"\b(?:affect[_:]|process_|up\b)[\w:]*", re.sub(r'"[^"]*"', "", query)))
@@ -151,9 +163,26 @@ def engine(tmp_path: Path) -> Iterator[str]:
             assert life.wait(60) == 0
 
 
-def test_a_real_prometheus_reads_it_all(engine: str, tmp_path: Path) -> None:
+@pytest.fixture
+def served() -> Iterator[tuple[str, str]]:
+    """`affect engine serve` of the hashed bag; where clients, and where Prometheus find it."""
+    words = ["engine", "serve", "--bind", "tcp://127.0.0.1:*", "--control", "", "--metrics", "127.0.0.1:0"]
+    command = [sys.executable, "-W", "error", "-m", "stream.cli", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as life:
+        try:
+            assert life.stdout is not None
+            address = life.stdout.readline().split()[-1]
+            found = re.search(r"http://([\d.:]+)", life.stdout.readline())
+            assert found is not None
+            yield address, found[1]
+        finally:
+            life.terminate()
+            assert life.wait(60) == 0
+
+
+def test_a_real_prometheus_reads_it_all(engine: str, served: tuple[str, str], tmp_path: Path) -> None:
     """Posts flow, some of them broken: every panel's query gives data, every rule is healthy, the right alerts fire."""
-    server = Prometheus(laid_out(tmp_path, engine))
+    server, model = Prometheus(laid_out(tmp_path, engine, served[1])), connected(served[0])
     posts = tmp_path / "posts.jsonl"
     try:
         server.start()
@@ -166,6 +195,7 @@ def test_a_real_prometheus_reads_it_all(engine: str, tmp_path: Path) -> None:
                 main(["send", str(posts), "--domain", "market", "--log", f"sqlite:///{tmp_path}/affect-market.db"]) == 0
             )
             wait_for(partial(_total, server, 100 * (turn + 1)), partial(server.get, "targets"))
+            model.logits(["so happy", "so sad"])
         missing = dict(QUERIES)
 
         def all_there() -> bool | None:
@@ -182,8 +212,12 @@ def test_a_real_prometheus_reads_it_all(engine: str, tmp_path: Path) -> None:
         assert server.ask("affect:conservation:difference")[0]["value"][1] == "0"
         # On a busy machine a scrape may take too long, and a worker seem down until the next one.
         wait_for(lambda: _only("AffectUnusablePosts", server.ask("ALERTS")), lambda: server.get("alerts"))
+        wait_for(
+            lambda: server.ask("affect_server_rows_total == 6") or None, lambda: server.ask("affect_server_rows_total")
+        )
         backed_up(tmp_path)
     finally:
+        model.engine.close()
         server.stop()
 
 

@@ -8,36 +8,20 @@ on a card**; the tests run it with the CPU provider in its place.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.base import EngineSpec, ScoreBatch, TensorBatch
 from engines.buckets import Buckets, fill
-from engines.errors import EngineLost, ManifestInvalid, MissingExtra
+from engines.errors import EngineLost, ManifestInvalid
+from engines.onnx_session import Session, open_session
 from engines.token_rows import by_task, outputs, token_rows
 
 PROVIDER: Final = "CUDAExecutionProvider"
 OPTIONS: Final = {PROVIDER: {"device_id": "0", "use_tf32": "0"}}
 """TF32 off: a float32 file is to be float32."""
 _KINDS: Final[dict[str, type[np.floating]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-
-
-class _Port(Protocol):
-    name: str
-    type: str
-
-
-class _Session(Protocol):
-    """What is used of `onnxruntime.InferenceSession`, which has no types of its own."""
-
-    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.floating]]: ...
-
-    def get_inputs(self) -> list[_Port]: ...
-
-    def get_providers(self) -> list[str]: ...
 
 
 def refusal() -> str:
@@ -68,28 +52,12 @@ class OnnxCudaEngine:
     """
 
     def __init__(self, spec: EngineSpec, model: bytes, buckets: Buckets, pieces: int, provider: str = PROVIDER) -> None:
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise MissingExtra("onnxruntime-gpu is not installed; pip install 'affectstream[gpu]'") from error
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = 1
-        try:
-            session: _Session = ort.InferenceSession(model, options, providers=[(provider, OPTIONS.get(provider, {}))])
-        except Exception as error:  # onnxruntime raises its own kinds, which share no parent
-            raise ManifestInvalid(
-                f"model {spec.name!r}: onnxruntime {ort.__version__} cannot load it: {error}"
-            ) from error
-        if session.get_providers()[:1] != [provider]:
-            raise EngineLost(
-                f"onnxruntime {ort.__version__} did not start {provider}: its libraries or the driver lack"
-            )
+        session = open_session(spec.name, model, 1, "gpu", provider, OPTIONS.get(provider))
         kinds = {port.name: port.type for port in session.get_inputs()}
         if set(kinds) != {"ids", "mask"} or kinds["mask"] not in _KINDS:
             raise ManifestInvalid(f"model {spec.name!r}: inputs expected ids and mask, got {kinds}")
         self.spec = spec
-        self._session: _Session | None = session
+        self._session: Session | None = session
         self._mask = _KINDS[kinds["mask"]]
         self._buckets, self._pieces = buckets, pieces
 

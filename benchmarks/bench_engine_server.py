@@ -1,4 +1,4 @@
-"""The engine server against the same model in process, in one run: throughput, idle latency, and a crowd at the door.
+"""The engine server against the same model in process, in one run: throughput, where it goes, latency, a crowd.
 
     python benchmarks/bench_engine_server.py [--engines hashed,text-affect] [--rounds 7] [--connections 10000]
 
@@ -20,9 +20,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,6 +139,48 @@ def throughput(engine: str, rounds: int, callers: int) -> list[object]:
     ]
 
 
+def by_part(pid: int) -> dict[str, float]:
+    """CPU seconds so far of a process, by what its threads do: the main one talks, ZeroMQ's copies, the rest scores."""
+    spent: dict[str, float] = {"talks": 0.0, "copies": 0.0, "scores": 0.0}
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread may end meanwhile
+            words, fields = stat.read_text().rpartition(")")[::2]
+            part = "copies" if "ZMQbg" in words else "talks" if stat.parent.name == str(pid) else "scores"
+            spent[part] += sum(map(int, fields.split()[11:13])) / TICK
+    return spent
+
+
+def where(engine: str, messages: int = 500) -> list[list[object]]:
+    """Lines: CPU milliseconds a message, from texts to logits, in process and served."""
+    messages, rows = (messages, BATCHES[engine][1]) if engine in ("hashed", "stub") else (12, 16)
+    local = load_text_model(engine)
+    texts = mixed(rows)
+    batch = local.featurize(texts)
+
+    def cost(work: Callable[[], object], times: int) -> float:
+        start = time.process_time()
+        for _ in range(times):
+            work()
+        return 1000 * (time.process_time() - start) / times
+
+    makes = f"{cost(lambda: local.featurize(texts), max(3, messages // 25)):.2f}"
+    here = f"{cost(lambda: local.engine.infer(batch), messages):.2f}"
+    with serving(engine) as child:
+        client = load_remote(child.address)
+        client.engine.infer(batch)
+        before, ours = by_part(child.process.pid), by_part(os.getpid())
+        for _ in range(messages):
+            client.engine.infer(batch)
+        after, ours_after = by_part(child.process.pid), by_part(os.getpid())
+        client.engine.close()
+    server = [f"{1000 * (after[part] - before[part]) / messages:.2f}" for part in ("scores", "talks", "copies")]
+    caller = [f"{1000 * (ours_after[part] - ours[part]) / messages:.2f}" for part in ("talks", "copies")]
+    return [
+        [engine, rows, "in process", makes, here, "", "", "", ""],
+        [engine, rows, "served", makes, *server, *caller],
+    ]
+
+
 def idle(engine: str, calls: int = 400) -> list[object]:
     """One line: one row a call, nothing else going on; milliseconds."""
     local = load_text_model(engine)
@@ -221,6 +263,9 @@ def main() -> int:
         columns,
         [throughput(n, options.rounds, options.clients) for n in names],
     )
+    columns = ["engine", "rows a message", "where", "makes tensors", "scores", "server talks", "copies"]
+    columns += ["caller talks", "copies"]
+    table("CPU ms a message, one caller", columns, [line for n in names for line in where(n)])
     table("one row, idle, ms", ["engine", "here p50", "p99", "served p50", "p99"], [idle(n) for n in names])
     if options.connections:
         columns = ["when", "answers right", "p50 ms", "p99 ms", "connections", "turned away"]

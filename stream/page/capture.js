@@ -3,6 +3,8 @@
 const $ = (id) => document.getElementById(id);
 const PICTURE = 1, SOUND = 2, HEAD = 13;
 const EVERY_MS = 200, SIDE = 320, QUALITY = 0.7, MOST_WAITING = 1_000_000, RATE = 16_000;
+const LOST = "The connection was lost; everything is off. The room forgets this seat within two minutes.";
+const OF = { video: "face", audio: "voice" }, DEVICES = { video: "camera", audio: "microphone" };
 const asked = new URLSearchParams(location.search);
 const room = asked.get("room") ?? "";
 const numbers = { [PICTURE]: 0, [SOUND]: 0 };
@@ -51,7 +53,7 @@ function connect() {
     else if (message.type === "refused") off(`${message.why[0].toUpperCase()}${message.why.slice(1)}.`);
     else if (message.type === "withdrawn") off("");
   };
-  ws.onclose = () => ws === socket && off("The connection was lost; everything is off.");
+  ws.onclose = () => ws === socket && off(LOST);
 }
 
 function counts(told) {
@@ -64,21 +66,32 @@ async function start(modalities) {
   $("consent").hidden = true;
   $("running").hidden = false;
   show("live", "On");
+  for (const track of media.getTracks()) if (!modalities.includes(OF[track.kind])) leave(track);
+  const names = media.getTracks().map((track) => DEVICES[track.kind]).sort();
+  const what = names.join(" and ");
+  $("what").textContent = what ? `${what[0].toUpperCase()}${what.slice(1)} ${names.length > 1 ? "are" : "is"} on` : "Nothing is on: this room takes neither";
+  $("what").focus();
   const mirror = $("mirror");
   mirror.hidden = media.getVideoTracks().length === 0;
-  if (!mirror.hidden && modalities.includes("face")) {
+  if (!mirror.hidden) {
     mirror.srcObject = media;
     await mirror.play();
     const canvas = document.createElement("canvas");
     timer = setInterval(() => picture(mirror, canvas), EVERY_MS);
   }
-  if (media.getAudioTracks().length && modalities.includes("voice")) {
+  if (media.getAudioTracks().length) {
     sound = new AudioContext({ sampleRate: RATE });
     await sound.audioWorklet.addModule("/capture/capture-sound.js");
     const pieces = new AudioWorkletNode(sound, "pieces");
     pieces.port.onmessage = (event) => send(SOUND, new Uint8Array(event.data.buffer));
     sound.createMediaStreamSource(media).connect(pieces);
   }
+}
+
+/** A device this room does not take is let go, not left on unused. */
+function leave(track) {
+  track.stop();
+  media.removeTrack(track);
 }
 
 function picture(mirror, canvas) {
@@ -117,6 +130,8 @@ function off(why) {
   ws?.close();
   $("running").hidden = true;
   $("consent").hidden = false;
+  if (!why) $("camera").checked = $("microphone").checked = false; // withdrawn: the next time is asked anew
+  document.querySelector("#consent h1").focus();
   trouble(why);
   $("declined").hidden = Boolean(why);
   const left = kept && sent ? ` What was stored stays in the log for ${kept}.` : "";
@@ -130,4 +145,4 @@ $("decline").addEventListener("click", () => {
   $("declined").hidden = false;
   $("declined").textContent = "Fine. Nothing is on and nothing was sent.";
 });
-$("off").addEventListener("click", () => (socket?.readyState === WebSocket.OPEN ? socket.send(JSON.stringify({ do: "withdraw" })) : off("")));
+$("off").addEventListener("click", () => (socket?.readyState === WebSocket.OPEN ? socket.send(JSON.stringify({ do: "withdraw" })) : off(LOST)));

@@ -61,8 +61,10 @@ function take(message) {
   if (message.type === "seat") {
     tries = 0;
     kept.set(message.key);
+    const fresh = $("seat").hidden;
     $("consent").hidden = true;
     $("seat").hidden = false;
+    if (fresh) document.querySelector("#seat h1").focus(); // what was pressed is gone
     show("live", "Taking part");
   } else if (message.type === "question") drawQuestion(message.question);
   else if (message.type === "took") tell(SAID[message.do] ?? "");
@@ -88,6 +90,7 @@ function left(text) {
   ws?.close();
   $("seat").hidden = true;
   $("consent").hidden = false;
+  document.querySelector("#consent h1").focus();
   $("declined").hidden = false;
   say($("declined"), text);
   show("connecting", "Not taking part");

@@ -33,6 +33,8 @@ const NAMES = { participation: "taking part", attention: "faces seen", distracti
 const AROUND = 2 * MINUTE; // a marker is told by the two minutes after it less the two before
 const FALLEN = 0.8; // of its start
 const ANSWERS = ["answer.a", "answer.b", "answer.c", "answer.d"];
+const MOST_ROWS = 3; // of marker names over the curve; the list below it has them all
+const LETTER_PX = 6.6; // at most, at the size of a marker's name
 const SVG = "http://www.w3.org/2000/svg";
 const DASH = "–";
 
@@ -40,7 +42,7 @@ let socket = null;
 let tries = 0;
 let room = null;
 let series = {};
-let picked = new Set((memory.read("lesson.curves") ?? "engagement,confusion").split(","));
+let picked = new Set((memory.read("lesson.curves") ?? "engagement,confusion,attention").split(","));
 let name = new URLSearchParams(location.search).get("room");
 
 const number = (v) => (v > 0 ? "" : v < 0 ? "−" : "") + Math.abs(v).toFixed(2);
@@ -90,9 +92,12 @@ function drawRoom(message) {
   say($("code"), message.code);
   say($("k"), String(message.k));
   say($("without"), message.watched ? "Pictures and sound are scored where they arrive and thrown away; no names, no single seat." : "No camera, no microphone, no names, no single seat.");
-  const link = `${location.origin}/join?room=${encodeURIComponent(message.room)}&code=${message.code}`;
-  $("where").href = link;
-  say($("where"), link.replace(/^https?:\/\//, ""));
+  for (const [id, page] of [["where", "join"], ["where-seen", "capture"]]) {
+    const link = `${location.origin}/${page}?room=${encodeURIComponent(message.room)}&code=${message.code}`;
+    $(id).href = link;
+    say($(id), link.replace(/^https?:\/\//, ""));
+  }
+  $("seen").hidden = !message.watched;
   $("rooms").hidden = message.rooms.length < 2;
   $("rooms").replaceChildren(
     ...message.rooms.map((other) => {
@@ -137,34 +142,74 @@ function drawTiles() {
   if (last === undefined) say($("notice"), "Nothing told yet. The first minute is told some twenty seconds after it ends, once enough seats take part.");
   else if (last.value === null) say($("notice"), `${time(last.window_end)}: ${last.reasons.at(-1)}. Nothing is told of so few.`);
   else if (stale) say($("notice"), "Stale: too few seats came or went since to tell new values without showing one of them.");
+  const seen = SEEN.filter(([signal]) => known(signal));
+  const tiles = (list) => list.map((one) => tileOf(one, stale));
   $("tiles").replaceChildren(
-    ...[...TILES, ...SEEN.filter(([signal]) => series[signal]?.some((row) => row.value !== null))].map(([signal, title, about]) => {
-      const row = series[signal]?.at(-1);
-      const tile = el("div", `card lesson-tile${stale ? " stale" : ""}`);
-      const value = row?.value ?? null;
-      tile.append(el("h2", "", title), el("p", "big", value === null ? "—" : number(value)));
-      tile.append(el("p", "sub", value === null ? "too few had something to say" : `${number(row.lo)} to ${number(row.hi)}`), el("p", "sub", about));
-      tile.dataset.signal = signal;
-      return tile;
-    }),
+    el("h2", seen.length ? "tiles-head" : "hidden", "Buttons, answers and lines"),
+    ...tiles(TILES),
+    ...(seen.length ? [el("h2", "tiles-head", "Cameras and microphones"), ...tiles(seen)] : []),
   );
   say($("curve-sub"), last === undefined ? "" : `latest minute ${time(last.window_start)}${DASH}${time(last.window_end)}${last.n ? `, ${band(last.n)} seats counted` : ""}`);
 }
 
-const curves = () => [...CURVES, ...CURVES_SEEN.filter((signal) => series[signal]?.some((row) => row.value !== null))];
+function tileOf([signal, title, about], stale) {
+  const row = series[signal]?.at(-1);
+  const tile = el("div", `card lesson-tile${stale ? " stale" : ""}`);
+  const value = row?.value ?? null;
+  tile.append(el("h3", "", title), el("p", "big", value === null ? "—" : number(value)));
+  tile.append(el("p", "sub", value === null ? "too few had something to say" : `${number(row.lo)} to ${number(row.hi)}`), el("p", "sub", about));
+  tile.dataset.signal = signal;
+  return tile;
+}
 
+const known = (signal) => series[signal]?.some((row) => row.value !== null);
+const curves = () => [...CURVES, ...CURVES_SEEN.filter(known)];
+const nameOf = (signal) => NAMES[signal] ?? signal;
+
+/** The switches are made anew only where there are others, so that the keyboard's place is kept while rows come in. */
 function drawPicks() {
-  $("picks").replaceChildren(
-    ...curves().map((signal) => {
-      const pick = button(`pick c-${signal}`, NAMES[signal] ?? signal, () => {
-        if (!picked.delete(signal)) picked.add(signal);
-        memory.write("lesson.curves", [...picked].join(","));
-        draw();
-      });
-      pick.setAttribute("aria-pressed", String(picked.has(signal)));
-      return pick;
-    }),
-  );
+  const now = curves(), picks = $("picks");
+  if (picks.children.length !== now.length) {
+    picks.replaceChildren(
+      ...now.map((signal) =>
+        button(`pick c-${signal}`, nameOf(signal), () => {
+          if (!picked.delete(signal)) picked.add(signal);
+          memory.write("lesson.curves", [...picked].join(","));
+          draw();
+        }),
+      ),
+    );
+  }
+  now.forEach((signal, k) => picks.children[k].setAttribute("aria-pressed", String(picked.has(signal))));
+}
+
+/** Markers that lie on the curve, each with its name and a row for it; no row where all are taken there. */
+function placed(marks, x, width) {
+  const rows = [];
+  return marks.map((mark) => {
+    const at = x(mark.time_ms), right = at > width * 0.7;
+    const name = mark.text.length > 24 ? `${mark.text.slice(0, 23)}…` : mark.text;
+    const long = name.length * LETTER_PX + 8;
+    const [begin, end] = right ? [at - long, at] : [at, at + long];
+    let row = rows.findIndex((taken) => taken.every(([from, to]) => end < from || begin > to));
+    if (row < 0) row = rows.length;
+    if (row < MOST_ROWS) (rows[row] ??= []).push([begin, end]);
+    return { at, right, name, row };
+  });
+}
+
+/** Each curve's name at its end, beside it or above it; names that would lie on each other are moved up. */
+function labels(shown, x, y, beside) {
+  const ends = shown.map((signal) => [signal, runs(series[signal]).at(-1)?.at(-1)]).filter(([, row]) => row);
+  let above = Infinity;
+  return ends
+    .sort(([, a], [, b]) => a.value - b.value)
+    .map(([signal, row]) => {
+      above = Math.min(y(row.value) + (beside ? 4 : -6), above - 14);
+      const end = x(row.window_end), left = beside || end < 120;
+      const at = beside ? end + 6 : left ? x(row.window_start) : end;
+      return svg("text", { class: `curve-name c-${signal}`, x: at, y: above, "text-anchor": left ? "start" : "end" }, nameOf(signal));
+    });
 }
 
 function drawCurve() {
@@ -172,22 +217,25 @@ function drawCurve() {
   const ends = shown.flatMap((signal) => series[signal].map((row) => row.window_end));
   const box = $("plot");
   if (!ends.length) return box.replaceChildren(el("p", "sub", "The curve begins with the first minute that can be told."));
-  const width = Math.max(280, box.clientWidth), height = 220, left = 34, bottom = 24, top = 18;
+  const width = Math.max(280, box.clientWidth), left = 34, bottom = 24;
+  const beside = width >= 480, end = width - (beside ? 92 : 8);
   const from = Math.min(...ends) - MINUTE, to = Math.max(...ends, from + 10 * MINUTE);
   const low = picked.has("pace") ? -1 : 0;
-  const x = (ms) => left + ((ms - from) / (to - from)) * (width - left - 8);
+  const x = (ms) => left + ((ms - from) / (to - from)) * (end - left);
+  const marks = placed((room?.marks ?? []).filter((mark) => mark.time_ms >= from && mark.time_ms <= to), x, width);
+  const lines = Math.min(MOST_ROWS, 1 + Math.max(0, ...marks.map((mark) => mark.row)));
+  const top = 4 + 14 * lines, height = 202 + top;
   const y = (v) => top + ((1 - v) / (1 - low)) * (height - top - bottom);
-  const plot = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${shown.join(", ")} from ${time(from)} to ${time(to)}` });
+  const plot = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${shown.map(nameOf).join(", ")} from ${time(from)} to ${time(to)}` });
   for (let v = low; v <= 1; v += 0.5) {
-    plot.append(svg("line", { class: "grid", x1: left, x2: width - 8, y1: y(v), y2: y(v) }), svg("text", { class: "tick", x: left - 6, y: y(v) + 4, "text-anchor": "end" }, number(v)));
+    plot.append(svg("line", { class: "grid", x1: left, x2: end, y1: y(v), y2: y(v) }), svg("text", { class: "tick", x: left - 6, y: y(v) + 4, "text-anchor": "end" }, number(v)));
   }
   const step = Math.max(5, Math.ceil((to - from) / MINUTE / (width / 70) / 5) * 5) * MINUTE;
-  for (let ms = Math.ceil(from / step) * step; ms <= to; ms += step) plot.append(svg("text", { class: "tick", x: x(ms), y: height - 6, "text-anchor": "middle" }, time(ms)));
-  for (const mark of room?.marks ?? []) {
-    if (mark.time_ms < from || mark.time_ms > to) continue;
-    plot.append(svg("line", { class: "marker", x1: x(mark.time_ms), x2: x(mark.time_ms), y1: top - 6, y2: height - bottom }));
-    const right = x(mark.time_ms) > width * 0.7;
-    plot.append(svg("text", { class: "marker-text", x: x(mark.time_ms) + (right ? -4 : 4), y: top - 6, "text-anchor": right ? "end" : "start" }, mark.text.slice(0, 24)));
+  for (let ms = Math.ceil(from / step) * step; ms <= to; ms += step) plot.append(svg("text", { class: "tick", x: x(ms), y: height - 6, "text-anchor": x(ms) > width - 30 ? "end" : "middle" }, time(ms)));
+  for (const { at, right, name, row } of marks) {
+    const up = top - 6 - 14 * Math.min(row, lines - 1);
+    plot.prepend(svg("line", { class: "marker", x1: at, x2: at, y1: up - 8, y2: height - bottom }));
+    if (row < MOST_ROWS) plot.append(svg("text", { class: "marker-text", x: at + (right ? -4 : 4), y: up, "text-anchor": right ? "end" : "start" }, name));
   }
   for (const signal of shown) {
     for (const run of runs(series[signal])) {
@@ -197,6 +245,7 @@ function drawCurve() {
       plot.append(svg("polyline", { class: `line c-${signal}`, points: run.map((r) => `${x(r.window_start)},${y(r.value)} ${x(r.window_end)},${y(r.value)}`).join(" ") }));
     }
   }
+  plot.append(...labels(shown, x, y, beside));
   box.replaceChildren(plot, ...attended());
 }
 
@@ -218,12 +267,12 @@ function runs(rows) {
   const out = [];
   let run = [];
   for (const row of rows) {
-    const known = row.value !== null && !row.reasons.some((why) => why.startsWith("stale"));
-    if (run.length && (!known || row.window_start !== run.at(-1).window_end)) {
+    const told = row.value !== null && !row.reasons.some((why) => why.startsWith("stale"));
+    if (run.length && (!told || row.window_start !== run.at(-1).window_end)) {
       out.push(run);
       run = [];
     }
-    if (known) run.push(row);
+    if (told) run.push(row);
   }
   if (run.length) out.push(run);
   return out;
@@ -248,7 +297,7 @@ function drawMarks() {
       item.append(el("time", "", time(mark.time_ms)), el("span", "what", mark.text));
       const deltas = ["engagement", "confusion", ...CURVES_SEEN].map((signal) => {
         const before = mean(signal, mark.time_ms - AROUND, mark.time_ms), after = mean(signal, mark.time_ms, mark.time_ms + AROUND);
-        return before === null || after === null ? null : `${NAMES[signal] ?? signal} ${after - before >= 0 ? "+" : "−"}${Math.abs(after - before).toFixed(2)}`;
+        return before === null || after === null ? null : `${nameOf(signal)} ${after - before >= 0 ? "+" : "−"}${Math.abs(after - before).toFixed(2)}`;
       });
       const told = deltas.filter(Boolean).join(", ");
       item.append(el("span", "sub", told ? `${told} in two minutes` : ""));

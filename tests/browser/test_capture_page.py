@@ -94,6 +94,7 @@ async def on_and_off(browser: Any, url: str, desk: LessonDesk, log: MemoryLog, p
     await page.check("#microphone")
     await page.click("#on")
     await page.wait_for_selector("#running:not([hidden])")
+    assert await page.evaluate("document.activeElement.textContent") == "Camera and microphone are on"
     async with asyncio.timeout(90):
         while not await faces_on(log):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.2)
@@ -105,6 +106,7 @@ async def on_and_off(browser: Any, url: str, desk: LessonDesk, log: MemoryLog, p
     await page.click("#off")
     await page.wait_for_selector("#consent:not([hidden])")
     assert desk.lesson.rooms["1"].seats == {}
+    assert await page.locator(":checked").count() == 0  # the next time is asked anew
     assert await page.evaluate("document.querySelector('#mirror').srcObject?.active ?? false") is False
     await context.close()
 

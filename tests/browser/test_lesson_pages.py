@@ -115,6 +115,7 @@ def test_a_teacher_with_cameras_sees_their_curve_and_what_a_marker_changed(
         half = now // MINUTE * MINUTE - 10 * MINUTE
         desk.lesson.mark("1", "group work", half)
         desk.lesson.mark("1", "half a minute later", half + 30_000)
+        desk.lesson.mark("1", "a name that is longer than a marker's place", half + MINUTE)
         context = await browser.new_context(viewport={"width": 375, "height": 812}, color_scheme=scheme)
         try:
             async with asyncio.timeout(120):
@@ -124,8 +125,8 @@ def test_a_teacher_with_cameras_sees_their_curve_and_what_a_marker_changed(
                 await page.wait_for_selector("#link[data-state=live]")
                 for name, value in (("attention", "0.40"), ("fatigue", "0.05"), ("synchrony", "−0.10")):
                     assert value in await page.inner_text(f"[data-signal='{name}']")
-                await page.click(".pick.c-attention")
                 await page.wait_for_selector(".plot .line.c-attention", state="attached")
+                await curves_keep_their_names_and_the_keyboard(page)
                 said = await page.inner_text("#plot")
                 assert "Faces seen: 0.60 of the lesson so far; below 0.8 of its start since" in said
                 marks = await page.inner_text("#marks")
@@ -134,6 +135,7 @@ def test_a_teacher_with_cameras_sees_their_curve_and_what_a_marker_changed(
                 assert "faces seen −0.30" in marks
                 assert "turned away +0.00" in marks
                 assert "No camera" not in await page.inner_text("footer")
+                assert f"/capture?room=1&code={desk.lesson.rooms['1'].code}" in await page.inner_text("#seen")
                 assert await page.evaluate("document.documentElement.scrollWidth") == 375
                 assert await problems(page, axe) == []
         finally:
@@ -145,6 +147,24 @@ def test_a_teacher_with_cameras_sees_their_curve_and_what_a_marker_changed(
     loop.run(whole())
 
 
+async def curves_keep_their_names_and_the_keyboard(page: Any) -> None:
+    """A switch that was pressed keeps the focus while rows come in; names on the curve do not lie on each other."""
+    await page.click(".pick.c-distraction")
+    await page.wait_for_selector(".plot .line.c-distraction", state="attached")
+    await asyncio.sleep(4.5)  # rows are asked for every four seconds
+    assert "c-distraction" in await page.evaluate("document.activeElement.className")
+    names = await page.eval_on_selector_all(".curve-name", "all => all.map(one => one.textContent)")
+    assert sorted(names) == ["engagement", "faces seen", "turned away"]
+    boxes = await page.eval_on_selector_all(
+        ".marker-text, .curve-name", "all => all.map(one => one.getBBox()).map(b => [b.x, b.y, b.width, b.height])"
+    )
+    assert len(boxes) == 6
+    for k, (x, y, width, height) in enumerate(boxes):
+        assert x >= 0
+        for left, top, wide, high in boxes[k + 1 :]:
+            assert x + width <= left or left + wide <= x or abs(y - top) >= min(height, high) * 0.7
+
+
 async def teach(context: Any, server: LiveServer, axe: str) -> Any:
     page = await context.new_page()
     await page.goto(f"{server.url}teach")
@@ -152,6 +172,7 @@ async def teach(context: Any, server: LiveServer, axe: str) -> Any:
     await page.wait_for_selector("#link[data-state=live]")
     assert "0.60" in await page.inner_text("[data-signal=engagement]")
     assert "No camera, no microphone" in await page.inner_text("footer")
+    assert await page.locator("#seen").is_hidden()
     assert await page.locator(".c-attention, [data-signal=attention]").count() == 0
     await page.fill("#mark-text", "group work")
     await page.click("#mark button")
@@ -187,4 +208,5 @@ async def take_part(context: Any, server: LiveServer, desk: LessonDesk, axe: str
     assert await problems(page, axe) == []
     await page.click("#leave")
     await page.wait_for_selector("#consent:not([hidden])")
+    assert await page.evaluate("document.activeElement.textContent") == "Take part?"
     assert desk.lesson.rooms["1"].seats == {}

@@ -38,6 +38,10 @@ from stream.engine_speed import texts
 LINE = "| {:44} | {:>12} | {:>8} | {:12} |"
 SIDE = 8192
 """Rows and columns of the product that measures a card's limit."""
+HOW = (
+    "pip install 'affectstream[train]' with torch for CUDA, then GPU_PYTHON=PYTHON make gpu-check"
+    " (PYTHON: the one it went into)"
+)
 COMPARED = 512
 """Texts whose answers are compared with float32."""
 UP_S = 120.0
@@ -63,6 +67,7 @@ def main() -> int:
     print(f"{time.strftime('%Y-%m-%d')}  {manifest.spec.model_id}  {machine()}")
     if facts is None:
         print(f"no card: {why}; the host's lines alone")
+        print(f"for the card's: on a machine with an NVIDIA driver, {HOW}")
     else:
         print(f"card: {facts.name}, capability {facts.capability}, driver {facts.driver}, CUDA {facts.cuda}")
     print("\n" + LINE.format("what", "value", "of limit", "unit"))
@@ -70,7 +75,7 @@ def main() -> int:
     posts = texts(args.texts, 24)
     row("tokenisation, one core", args.texts / cpu_seconds(lambda: known.featurize(posts)), "texts/core-s")
     if facts is not None and missing:
-        print(f"\n{missing}: pip install 'affectstream[train]'; the host's lines alone")
+        print(f"\n{missing}: the host's lines alone; for the card's, {HOW}")
     elif facts is not None:
         on_card(args.device, args.seconds, facts, packed, known)
     served(f"{BETTER}:{backend}", posts[: max(1, args.texts if backend != "onnx-cpu" else args.texts // 8)])

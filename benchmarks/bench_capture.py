@@ -1,11 +1,12 @@
 """Thirty cameras at five frames a second, live: what is scored, how long it takes, and when the room's row is there.
 
-    AFFECT_DATA=... python benchmarks/bench_capture.py [--seats 30] [--rate 5] [--seconds 100]
+    AFFECT_DATA=... python benchmarks/bench_capture.py [--seats 30] [--rate 5] [--seconds 100] [--mode topics]
 
 The engine, its door and `face-affect` run in this process, as `affect run` has them; the cameras are WebSockets of
 another process. `capture to score`: from the sender's clock to the reading of the seat. `minute to row`: from the end
 of a minute to its row in the feed; event time waits for late words on purpose. Of each seat only the newest picture
-waits, so what the machine cannot score is overtaken, and counted.
+waits, so what the machine cannot score is overtaken, and counted. With `--mode topics` pictures are written to their
+topic first and scored from there; what could not be scored in time is not written, and counted so too.
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.bench_frames import frames
 from benchmarks.harness import machine, table
 from engines.load_media import load_face_model
+from operators.errors import Rejected
 from stream.audit import Audit
 from stream.capture import PICTURE, Piece, message_of
+from stream.capture_config import MODES
 from stream.capture_desk import CaptureDesk, Watch
 from stream.config import Config
 from stream.feed import Feed
+from stream.frame_strand import FrameStrand
 from stream.history import SeriesKey
 from stream.lesson_desk import LessonDesk
 from stream.metrics import Metrics
@@ -52,6 +56,10 @@ SETTINGS = {
     "windows": {"sizes": ["1m"]},
     "time": {"disorder": "5s", "lateness": "5s", "idle": "30s", "future": "1h"},
 }
+POLICY = {
+    "jurisdiction": "US", "setting": "research", "modalities": ["text", "participation", "face"], "purpose": "research",
+    "unit": "group", "research": True, "audit": "audit.jsonl",
+}  # fmt: skip
 
 
 class Timed(CaptureDesk):
@@ -59,11 +67,12 @@ class Timed(CaptureDesk):
 
     ages: list[int]
 
-    async def look(self, watch: Watch) -> None:
+    async def look(self, watch: Watch) -> Rejected | None:
         waiting = watch.waiting
-        await super().look(watch)
+        why = await super().look(watch)
         if waiting is not None:
             self.ages.append(SystemClock().now_ms() - waiting[1])
+        return why
 
 
 def camera_frames() -> list[bytes]:
@@ -106,10 +115,14 @@ async def cameras(url: str, code: str, seats: int, rate: float, seconds: float) 
 
 async def measured(options: argparse.Namespace, folder: Path) -> None:
     clock = SystemClock()
-    config = msgspec.convert(SETTINGS, Config).check()
+    config = msgspec.convert(SETTINGS | {"policy": POLICY, "capture": {"mode": options.mode}}, Config).check()
     audit = Audit(folder / "audit.jsonl", clock)
     desk, looks = LessonDesk(config, clock, audit), Timed(load_face_model(research=True), None)
     looks.ages = []
+    if options.mode == "topics":
+        strand = FrameStrand(config, clock)
+        looks.keeper = strand.frames
+        desk.carry(strand, looks)
     log, feed = SqliteLog(folder / "lesson.db"), Feed()
     routes = CaptureRoutes(desk, looks)
     server = LiveServer(feed, Metrics(process=False), port=0, lesson=LessonRoutes(desk), capture=routes)
@@ -153,7 +166,7 @@ def report(
     sent = said["sent"]
     assert isinstance(sent, int)
     table(
-        f"{options.seats} seats, {options.rate:g} frames a second each, {options.seconds:g} s",
+        f"{options.seats} seats, {options.rate:g} frames a second each, {options.seconds:g} s, {options.mode}",
         ("what", "value"),
         [
             ("frames sent", sent),
@@ -171,6 +184,7 @@ def main() -> int:
     parser.add_argument("--seats", type=int, default=30)
     parser.add_argument("--rate", type=float, default=5.0, help="frames a second and seat (default: 5)")
     parser.add_argument("--seconds", type=float, default=100.0, help="how long cameras send (default: 100)")
+    parser.add_argument("--mode", choices=MODES, default="private", help="what becomes of frames (default: private)")
     parser.add_argument("--cameras", nargs=2, metavar=("URL", "CODE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cameras:

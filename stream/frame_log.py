@@ -24,7 +24,7 @@ GROUP: Final = "affect-frames"
 DAY_MS: Final = 86_400_000
 MOST_BYTES: Final = 16 << 20
 """Of frames that wait for the log; beyond, they are not taken."""
-BEHIND_MS: Final = {True: 1_000, False: 2_500}
+BEHIND_MS: Final = {True: 2_000, False: 3_000}
 """How far the reading may be behind now for a picture (True) or a sound to be taken: what is on the topics is scored,
 so what cannot be scored in time is left out at the door, as in private mode."""
 

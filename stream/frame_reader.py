@@ -110,7 +110,6 @@ class FrameReader:
         self._outputs: list[Output] = []
         self._committed_ms = 0
         self._told_before_ms = 0
-        self._changed = False
         self.standing = Standing()
 
     @property
@@ -227,7 +226,9 @@ class FrameReader:
         state.marks.append((item.offset, item.arrived_ms))
         fresh = item.offset >= self.standing.done.get(key, 0)
         outcome, why = await self._scored(lane, item)
+        self._frames.read_ms = max(self._frames.read_ms or 0, item.arrived_ms)
         if fresh:
+            self._count("missed", item.offset - self.standing.done.get(key, 0))
             self.standing.done[key] = item.offset + 1
             self._count(outcome, 1)
             if why is not None:
@@ -264,7 +265,7 @@ class FrameReader:
 
     def _tell(self, settled_ms: int) -> None:
         """Tell the slots that are over, now that everything which arrived before `settled_ms` was read."""
-        settled_ms = max(settled_ms, self.standing.told_ms)
+        # Not what an earlier process has told: that would close what is only being read anew.
         for name, held in list(self._seats.items()):
             if name in self._frames.withdrawn:
                 del self._seats[name]
@@ -272,7 +273,7 @@ class FrameReader:
             self._say(held, settled_ms)
             if settled_ms - held.arrived_ms > AWAY_MS:
                 del self._seats[name]
-        self.standing.told_ms = self._frames.read_ms = settled_ms
+        self.standing.told_ms = self._frames.read_ms = max(settled_ms, self.standing.told_ms)
 
     def _say(self, held: _Reading, now_ms: int) -> None:
         seat = held.watch.seat

@@ -17,7 +17,7 @@ from stream.frame_log import FrameLog
 from stream.frame_reader import FrameReader, Lane
 from stream.topics import FRAMES, frame_topics
 from stream.topology import build_codec
-from stream.worker import Pulse, steadily
+from stream.worker import STOP_S, Pulse, finish, steadily
 
 log_ = logging.getLogger("affect.capture")
 
@@ -85,8 +85,8 @@ class FrameStrand:
         task, self._task = self._task, None
         if task is None:
             return
-        await asyncio.wait({task})
-        if task.exception() is None and self.reader is not None:
+        await finish([task], STOP_S)
+        if not task.cancelled() and task.exception() is None and self.reader is not None:
             await self.frames.flush()
             await self.reader.commit()
             said = ", ".join(f"{count} {name}" for name, count in self.reader.counts.items())
@@ -96,21 +96,21 @@ class FrameStrand:
         writing = asyncio.create_task(self._write(), name="frames-write")
         try:
             turns = 0
-            while not self._stopping and not writing.done():
+            while not self._stopping:
+                if writing.done():
+                    writing.result()
                 ended = await reader.step()
                 turns += 1
                 if turns % COMMIT_EVERY == 0:
                     await reader.commit()
                 if ended:
                     await asyncio.sleep(TURN_S)
-        except Exception:  # the lesson goes on without cameras: `alive` says so, and pages are told
+        except Exception:  # the lesson goes on without cameras: what is not read is soon not written (`BEHIND_MS`)
             log_.exception("frames are not read any more: it failed")
             raise
         finally:
             writing.cancel()
             await asyncio.wait({writing})
-        if not self._stopping:
-            await writing
 
     async def _write(self) -> None:
         while True:

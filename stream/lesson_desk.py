@@ -60,9 +60,8 @@ class LessonDesk:
 
     @property
     def ready(self) -> bool:
-        """Whether events reach the log, and frames are read where they go there too."""
-        frames = self._frames is None or self._frames[0].alive
-        return frames and self._task is not None and not self._task.done()
+        """Whether events reach the log."""
+        return self._task is not None and not self._task.done()
 
     @property
     def k(self) -> int:

@@ -64,7 +64,7 @@ def pictures() -> list[bytes]:
     found = [random.integers(0, 256, (120, 120)).astype(np.uint8) for _ in range(3)]
     if MEDIA.is_file():
         whole = cv2.imread(str(MEDIA), cv2.IMREAD_GRAYSCALE)
-        factor = 320 / max(whole.shape)
+        factor = 200 / max(whole.shape)
         small = cv2.resize(whole, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         found += [small, np.clip(small.astype(int) + 12, 0, 255).astype(np.uint8), np.roll(small, 6, 1)]
     return [bytes(cv2.imencode(".jpg", grey)[1]) for grey in found]

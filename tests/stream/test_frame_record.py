@@ -110,10 +110,10 @@ def test_doors_write_nothing_that_could_not_be_scored_in_time() -> None:
         assert not writer.put(picture), "there is no log yet"
         await log.ensure(frame_topics(600_000))
         await writer.open(log, dict.fromkeys(FRAMES, 1), 600_000)
-        writer.read_ms = picture.arrived_ms - 1_001
+        writer.read_ms = picture.arrived_ms - 2_001
         assert not writer.put(picture)
         assert writer.put(sound)
-        writer.read_ms = sound.arrived_ms - 2_501
+        writer.read_ms = sound.arrived_ms - 3_001
         assert not writer.put(sound)
         writer.read_ms = sound.arrived_ms
         assert writer.settled_ms() == sound.arrived_ms, "it waits: not everything is on the log"

@@ -143,7 +143,7 @@ async def letters(log: Log) -> list[bytes]:
 
 
 def test_a_reader_that_is_killed_again_and_again_says_the_same_words(tmp_path: Path) -> None:
-    looks, sent = kept_frames.looks(tmp_path), kept_frames.recorded(45, 2)
+    looks, sent = kept_frames.looks(tmp_path), kept_frames.recorded(40, 2)
 
     async def whole(dice: random.Random | None) -> tuple[list[tuple[str, int, str]], dict[str, int], int, int]:
         log, deaths = MemoryLog(Clock(END)), 0

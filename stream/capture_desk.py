@@ -8,6 +8,7 @@ the gate allows it (`capture.mode`), what arrives goes to a `Keeper`, and is sco
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 TOLD_EVERY_MS: Final = 5_000
 """A page hears so often what became of its pieces."""
+SOUNDS: Final = 25
+"""Pieces of sound of a seat that wait, of 100 or 200 ms; the oldest are overtaken."""
 
 
 class Seats(Protocol):
@@ -64,7 +67,7 @@ class Keeper(Protocol):
 
 @dataclass(slots=True)
 class Watch:
-    """One seat's camera and microphone: the newest picture that waits, what was read, what arrived."""
+    """One seat's camera and microphone: the newest picture and the sounds that wait, what was read, what arrived."""
 
     seat: Seat
     faces: FaceReader | None
@@ -72,6 +75,7 @@ class Watch:
     readings: SeatReadings
     passages: dict[int, Passage] = field(default_factory=lambda: {k: Passage(k) for k in (PICTURE, SOUND)})
     waiting: tuple[bytes, int] | None = None
+    unheard: deque[tuple[bytes, int]] = field(default_factory=lambda: deque(maxlen=SOUNDS))
     overtaken: int = 0
     told_ms: int = 0
     sounds: SoundClock = field(default_factory=SoundClock)
@@ -115,20 +119,20 @@ class CaptureDesk:
             told_ms=now_ms,
         )
 
-    def take(self, watch: Watch, piece: Piece, now_ms: int) -> tuple[bytes, int] | None:
-        """Take a piece that arrives. A sound to be heard now and when it began; pictures wait, the newest alone."""
+    def take(self, watch: Watch, piece: Piece, now_ms: int) -> None:
+        """Take a piece that arrives. Sounds wait in order, of pictures the newest alone; nothing here takes long, so
+        that a withdrawal is never behind a model."""
         at_ms = watch.passages[piece.kind].take(piece, now_ms)
         if at_ms is None:
-            return None
+            return
         if self.keeper is not None:
             self._keep(self.keeper, watch, piece, at_ms, now_ms)
-            return None
-        if piece.kind == SOUND:
-            return (piece.body, at_ms) if watch.voices is not None else None
-        if watch.faces is not None:
+        elif piece.kind == SOUND and watch.voices is not None:
+            watch.overtaken += len(watch.unheard) == SOUNDS
+            watch.unheard.append((piece.body, at_ms))
+        elif piece.kind == PICTURE and watch.faces is not None:
             watch.overtaken += watch.waiting is not None
             watch.waiting = (piece.body, at_ms)
-        return None
 
     def _keep(self, keeper: Keeper, watch: Watch, piece: Piece, at_ms: int, now_ms: int) -> None:
         passage, seat = watch.passages[piece.kind], watch.seat
@@ -195,7 +199,10 @@ class CaptureDesk:
 
 
 async def glance(desk: CaptureDesk, seats: Seats, watch: Watch) -> dict[str, int] | None:
-    """Look at the newest picture. Returns what became of the seat's pieces, every `TOLD_EVERY_MS`."""
+    """Listen to the sounds that wait, look at the newest picture. Returns what became of the seat's pieces, every
+    `TOLD_EVERY_MS`."""
+    while watch.unheard:
+        await desk.hear(watch, *watch.unheard.popleft())
     await desk.look(watch)
     now_ms = seats.clock.now_ms()
     if now_ms - watch.told_ms < TOLD_EVERY_MS:

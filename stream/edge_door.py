@@ -11,7 +11,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -37,8 +37,6 @@ SILENT_MS: Final = 10_000
 """A box that sends nothing for so long is let go; its seat counts for as long as that of a page that has left."""
 MOST_REFUSED: Final = 20
 """Messages of a box that are none before it is let go."""
-SOUNDS: Final = 10
-"""Pieces of sound of a box that wait; the oldest are overtaken."""
 ANSWERS: Final = 4_096
 HEAR_S: Final = 0.2
 LOOK_S: Final = 0.05
@@ -62,7 +60,6 @@ class Box:
     watch: Watch
     heard_ms: int
     refused: int = 0
-    sounds: deque[tuple[bytes, int]] = field(default_factory=lambda: deque(maxlen=SOUNDS))
     task: asyncio.Task[None] | None = None
 
 
@@ -158,13 +155,9 @@ class EdgeDoor:
     def _piece(self, box: Box, message: bytes, now_ms: int) -> None:
         box.heard_ms = now_ms
         try:
-            sound = self._desk.take(box.watch, piece_of(message), now_ms)
+            self._desk.take(box.watch, piece_of(message), now_ms)
         except Rejected:
             self._garbage(box.who, box)
-            return
-        if sound is not None:
-            box.watch.overtaken += len(box.sounds) == SOUNDS
-            box.sounds.append(sound)
 
     def _garbage(self, who: bytes, box: Box | None) -> None:
         self.counts["garbage"] += 1
@@ -232,8 +225,6 @@ class EdgeDoor:
     async def _look(self, box: Box) -> None:
         """Listen and look, again and again, and tell the box what became of its pieces."""
         while True:
-            while box.sounds:
-                await self._desk.hear(box.watch, *box.sounds.popleft())
             counts = await glance(self._desk, self._seats, box.watch)
             if counts is not None:
                 self._tell(box.who, Told("counts", counts=counts))
@@ -255,7 +246,7 @@ class EdgeDoor:
             del self._boxes[box.who]
             box.watch.seat.sockets -= 1
             box.watch.waiting = None
-            box.sounds.clear()
+            box.watch.unheard.clear()
             if box.task is not None:
                 box.task.cancel()
             if told is not None:

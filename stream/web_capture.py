@@ -135,15 +135,12 @@ class CaptureRoutes:
             if message.type is not WSMsgType.BINARY:
                 return
             try:
-                sound = self._desk.take(watch, piece_of(message.data), clock.now_ms())
+                self._desk.take(watch, piece_of(message.data), clock.now_ms())
             except Rejected:
                 refused += 1
-                continue
-            if sound is not None:
-                await self._desk.hear(watch, *sound)
 
     async def _look(self, ws: web.WebSocketResponse, watch: Watch) -> None:
-        """Look at the newest picture again and again, and say what became of them."""
+        """Listen and look again and again, and say what became of it."""
         while True:
             counts = await glance(self._desk, self._seats, watch)
             if counts is not None:

@@ -19,6 +19,7 @@ from stream import frame_strand, lesson_desk
 from stream.audit import entries
 from stream.base import CommitUnit, Log, Output, TopicSpec
 from stream.capture import PICTURE, Piece
+from stream.capture_desk import glance
 from stream.cli import main
 from stream.config import Config
 from stream.errors import UsageError
@@ -66,11 +67,9 @@ async def lived(
                 arrived, watch = begin + one.at_ms + one.delay_ms, watches[one.seat]
                 piece = Piece(one.piece.kind, one.piece.number, begin + one.piece.sent_ms, one.piece.body)
                 room.clock.ms = arrived
-                sound = looks.take(watch, piece, arrived)
+                looks.take(watch, piece, arrived)
                 assert watch.overtaken == 0
-                await looks.look(watch)
-                if sound is not None:
-                    await looks.hear(watch, *sound)
+                await glance(looks, room.desk, watch)
             room.clock.ms = now + 1_000
             async with asyncio.timeout(60):
                 while not (ticked[0] == room.clock.ms and not room.desk._waiting and read_up_to(room)):  # noqa: ASYNC110

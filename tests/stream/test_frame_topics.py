@@ -91,7 +91,9 @@ def read_up_to(room: Class) -> bool:
 def test_the_rows_of_private_mode_and_of_topics_are_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lesson_desk, "TICK_S", 0.005)
     monkeypatch.setattr(frame_strand, "TURN_S", 0.005)
-    sent = kept_frames.recorded()
+    sent = [
+        one for one in kept_frames.recorded(62) if one.piece.kind != PICTURE or one.piece.number % 2 == one.seat % 2
+    ]
     told = {}
     for mode in ("private", "topics"):
         (tmp_path / mode).mkdir()

@@ -8,6 +8,7 @@ the gate allows it (`capture.mode`), what arrives goes to a `Keeper`, and is sco
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -89,7 +90,7 @@ class CaptureDesk:
         self._look = look
         self._hear = hear
         self.keeper = keeper
-        self._turn = asyncio.Lock()
+        self._turn = asyncio.Semaphore(os.cpu_count() or 1)  # models and OpenCV let other threads run meanwhile
 
     @property
     def modalities(self) -> tuple[str, ...]:

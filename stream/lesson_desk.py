@@ -20,6 +20,7 @@ from operators.policy import biometric
 from operators.records import F64, I32, MICRO, PostBatch, SignalRow
 from stream.audit import Audit
 from stream.base import CommitUnit, Log, Output, partition_of
+from stream.capture_config import spelt
 from stream.capture_desk import CaptureDesk
 from stream.config import Config
 from stream.frame_strand import FrameStrand
@@ -72,6 +73,11 @@ class LessonDesk:
     def watched(self) -> bool:
         """Whether cameras or microphones are declared."""
         return biometric(declaration(self.config).modalities)
+
+    @property
+    def kept(self) -> str:
+        """For how long frames are kept on the log, such as "10 minutes"; "" = they are not."""
+        return spelt(self.config.capture.retention) if self.config.capture.mode == "topics" else ""
 
     def carry(self, strand: FrameStrand, looks: CaptureDesk) -> None:
         """Let frames go over the log too, from `start` on: `looks` reads them back."""

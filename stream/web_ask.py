@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from stream.assets import Asset
 from stream.moments import moment
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -121,6 +122,16 @@ def json_answer(body: object) -> web.Response:
     response = web.Response(body=data, content_type=JSON, headers={"Cache-Control": "no-store"})
     if len(data) >= COMPRESS_FROM:
         response.enable_compression()
+    return response
+
+
+async def asset_answer(asset: Asset, request: web.Request) -> web.StreamResponse:
+    """A file of a page, compressed; 304 where the browser has this very one."""
+    headers = {"ETag": asset.etag, "Cache-Control": "no-cache"}
+    if asset.etag in request.headers.get("If-None-Match", ""):
+        return web.Response(status=304, headers=headers)
+    response = web.Response(body=asset.body, content_type=asset.content_type, charset="utf-8", headers=headers)
+    response.enable_compression()
     return response
 
 

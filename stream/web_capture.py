@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -20,7 +21,7 @@ from stream.assets import Asset, load_assets, made_asset
 from stream.capture import LARGEST, piece_of
 from stream.capture_desk import CaptureDesk, Seats, Watch, glance
 from stream.lesson import Refused, Seat
-from stream.web_ask import Handler, Route, error_answer
+from stream.web_ask import Handler, Route, asset_answer, error_answer
 
 PARTS: Final = ("capture.js", "capture-sound.js")
 PATIENCE_S: Final = 10.0
@@ -66,13 +67,7 @@ class CaptureRoutes:
             await ws.close(code=WSCloseCode.GOING_AWAY)
 
     def _page(self, name: str) -> Handler:
-        asset: Asset = self._assets[name]
-
-        async def page(request: web.Request) -> web.StreamResponse:
-            headers = {"ETag": asset.etag, "Cache-Control": "no-cache"}
-            return web.Response(body=asset.body, content_type=asset.content_type, charset="utf-8", headers=headers)
-
-        return page
+        return partial(asset_answer, self._assets[name])
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         if len(self._open) >= MOST_PAGES:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -18,9 +19,9 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from operators.base import Clock
 from operators.veil import BAND
-from stream.assets import Asset, load_assets
+from stream.assets import load_assets
 from stream.lesson import LONGEST_CHAT, Event, Lesson, Mark, Refused, Room, Seat
-from stream.web_ask import Handler, Route, error_answer
+from stream.web_ask import Handler, Route, asset_answer, error_answer
 
 PARTS: Final = ("join.js", "lesson.css", "style.css", "theme.js", "dom.js", "icon.svg")
 """What the student page is made of: served without a token."""
@@ -48,6 +49,9 @@ class Desk(Protocol):
 
     @property
     def watched(self) -> bool: ...
+
+    @property
+    def kept(self) -> str: ...
 
     def send(self, events: Sequence[Event]) -> None: ...
 
@@ -102,15 +106,7 @@ class LessonRoutes:
             await ws.close(code=WSCloseCode.GOING_AWAY)
 
     def _page(self, name: str) -> Handler:
-        asset: Asset = self._assets[name]
-
-        async def page(request: web.Request) -> web.StreamResponse:
-            headers = {"ETag": asset.etag, "Cache-Control": "no-cache"}
-            if asset.etag in request.headers.get("If-None-Match", ""):
-                return web.Response(status=304, headers=headers)
-            return web.Response(body=asset.body, content_type=asset.content_type, charset="utf-8", headers=headers)
-
-        return page
+        return partial(asset_answer, self._assets[name])
 
     async def _prepared(self, request: web.Request) -> web.WebSocketResponse | None:
         ws = web.WebSocketResponse(heartbeat=self._heartbeat_s, max_msg_size=LARGEST, compress=False, timeout=2.0)
@@ -259,6 +255,7 @@ class LessonRoutes:
             "ready": self._desk.ready,
             "k": self._desk.k,
             "watched": self._desk.watched,
+            "kept": self._desk.kept,
             "seats": len(room.seats) // BAND * BAND,
             "question": _shown(room),
             "right": None if asked is None else asked.right,

@@ -18,6 +18,7 @@ from stream.web_ask import (
     Param,
     Route,
     Wrong,
+    asset_answer,
     json_answer,
     names_of,
     number_of,
@@ -80,21 +81,16 @@ class ReadRoutes:
         ]  # fmt: skip
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
-        return self._file(request, "index.html")
+        return await self._file(request, "index.html")
 
     async def _static(self, request: web.Request) -> web.StreamResponse:
-        return self._file(request, request.match_info["name"])
+        return await self._file(request, request.match_info["name"])
 
-    def _file(self, request: web.Request, name: str) -> web.StreamResponse:
+    async def _file(self, request: web.Request, name: str) -> web.StreamResponse:
         asset = self._assets.get(name)
         if asset is None:
             raise web.HTTPNotFound
-        headers = {"ETag": asset.etag, "Cache-Control": "no-cache"}
-        if asset.etag in request.headers.get("If-None-Match", ""):
-            return web.Response(status=304, headers=headers)
-        response = web.Response(body=asset.body, content_type=asset.content_type, charset="utf-8", headers=headers)
-        response.enable_compression()
-        return response
+        return await asset_answer(asset, request)
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
         return json_answer(status_json(self._feed.ops))

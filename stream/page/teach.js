@@ -91,7 +91,8 @@ function drawRoom(message) {
   say($("seats"), `${band(message.seats)} seats have joined by this page's link`);
   say($("code"), message.code);
   say($("k"), String(message.k));
-  say($("without"), message.watched ? "Pictures and sound are scored where they arrive and thrown away; no names, no single seat." : "No camera, no microphone, no names, no single seat.");
+  const fate = message.kept ? `stored in the log for ${message.kept}, under random names, and scored from there` : "scored where they arrive and thrown away";
+  say($("without"), message.watched ? `Pictures and sound are ${fate}; no names, no single seat.` : "No camera, no microphone, no names, no single seat.");
   for (const [id, page] of [["where", "join"], ["where-seen", "capture"]]) {
     const link = `${location.origin}/${page}?room=${encodeURIComponent(message.room)}&code=${message.code}`;
     $(id).href = link;

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from test_page_access import axe, problems
 
 from operators.records import SignalRow
@@ -138,6 +139,9 @@ def test_a_teacher_with_cameras_sees_their_curve_and_what_a_marker_changed(
                 assert f"/capture?room=1&code={desk.lesson.rooms['1'].code}" in await page.inner_text("#seen")
                 assert await page.evaluate("document.documentElement.scrollWidth") == 375
                 assert await problems(page, axe) == []
+                assert "thrown away" in await page.inner_text("footer")
+                desk.config = replace(WATCHED, capture=replace(WATCHED.capture, mode="topics", retention="10m"))
+                await page.wait_for_selector("footer:has-text('stored in the log for 10 minutes')")
         finally:
             await context.close()
             await desk.stop()

@@ -3,7 +3,7 @@
 Stage 1 starts from the released sentence encoder and sees mostly the large sets. Stage 2 starts from the file that
 stage 1 leaves (or from the file that `--start` names: stage 1 is skipped) and sees mostly the small ones. A stage runs
 once by each of its seeds and stops early where dev stops getting better; the average is kept unless one is clearly
-better.
+better, and what stage 2 starts from if that is.
 Needs the extra `train` and the data folder (`AFFECT_DATA` or `--data`). Shows progress; killed at any time, the same
 command goes on from the last checkpoint (at most three minutes old) of its stage in `--work`.
 """
@@ -46,6 +46,7 @@ MAX_TOKENS = 128
 TRAIN_TOKENS = {"empathy_distress": MAX_TOKENS}
 """Tokens read of a training row where it is not 64: the essays alone are long, and time goes with length."""
 AVERAGE = "their average"
+BEFORE = "the stage before"
 HEADS_SEED = 7
 """Of the heads before stage 1, the same for every run of it: weights of runs can be averaged if they began alike."""
 WORTH = 0.005
@@ -86,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"Stage first: the model file {hashlib.sha256(begin.read_bytes()).hexdigest()[:8]}, as shipped before."
         )
     plans = [SECOND.plan(seed, options.second_samples, options.second_minutes) for seed in options.second_seeds]
-    weights, said = by_seeds(SECOND, plans, lambda: started(begin, data), data, work, options.device, judge)
+    found = {BEFORE: states(started(begin, data))}
+    weights, said = by_seeds(SECOND, plans, lambda: started(begin, data), data, work, options.device, judge, found)
     notes += said
     trained = Trained(weights, BGE.heads, vocabulary(), MAX_TOKENS, HEADS_SEED, _command(options), " ".join(notes))
     folder = finish(trained, data, options.name, work, Path(options.zoo))
@@ -102,8 +104,10 @@ def by_seeds(
     work: Path,
     device: str,
     judge: Judge,
+    beside: Mapping[str, dict[str, NDArray[np.float32]]] | None = None,
 ) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
-    """(the weights, how it went): `stage` once by each plan from the same `begin`, then their average, or the best."""
+    """(the weights, how it went): `stage` once by each plan from the same `begin`, then their average, or the best, of
+    them and of those `beside`."""
     found: dict[str, dict[str, NDArray[np.float32]]] = {}
     notes = []
     for plan in plans:
@@ -112,6 +116,7 @@ def by_seeds(
         notes.append(said)
     if len(found) > 1:
         found[AVERAGE] = averaged(list(found.values()))
+    found |= beside or {}
     figures = {name: judge(weights) for name, weights in found.items()}
     best = max(figures, key=lambda name: mean(figures[name]) + (WORTH if name == AVERAGE else 0.0))
     for name, by_head in figures.items():
@@ -182,6 +187,11 @@ def started(path: Path, data: Sequence[TaskData]) -> Encoder:
     except RuntimeError as error:
         raise ManifestInvalid(f"{path}: expected a model file of {shape}, {outputs(data)} outputs: {error}") from error
     return encoder
+
+
+def states(encoder: Encoder) -> dict[str, NDArray[np.float32]]:
+    """The weights of an encoder by their names."""
+    return {name: value.numpy() for name, value in encoder.state_dict().items()}
 
 
 def _command(options: argparse.Namespace) -> str:

@@ -35,7 +35,7 @@ from engines.training.fine_tune import HeadLoss, Judge, Plan, Run, bf16_is_fast
 from engines.training.finish import Trained, finish, in_deviations, in_units, scaling
 from engines.training.graph import build, read
 from engines.training.mixture import BATCH, Mixture, Part
-from engines.training.on_dev import ROWS, OnDev, averaged, mean
+from engines.training.on_dev import MULTI_ROWS, ROWS, OnDev, averaged, mean
 from engines.training.stages import FIRST, SECOND, Stage
 from engines.wordpieces import WordPieces
 
@@ -120,9 +120,11 @@ def by_seeds(
     figures = {name: judge(weights) for name, weights in found.items()}
     best = max(figures, key=lambda name: mean(figures[name]) + (WORTH if name == AVERAGE else 0.0))
     for name, by_head in figures.items():
-        print(f"{stage.name}, {name} on {ROWS} dev rows a head: mean {mean(by_head):.4f}; {by_head}", flush=True)
+        print(f"{stage.name}, {name} on dev: mean {mean(by_head):.4f}; {by_head}", flush=True)
     told = ", ".join(f"{name} {mean(by_head):.4f}" for name, by_head in figures.items())
-    notes.append(f"Stage {stage.name} on {ROWS} dev rows a head, mean headline metric: {told}. Kept: {best}.")
+    notes.append(
+        f"Stage {stage.name} on {ROWS} dev rows a head ({MULTI_ROWS} where a text has many labels), mean headline metric: {told}. Kept: {best}."
+    )
     return found[best], notes
 
 

@@ -123,7 +123,8 @@ def by_seeds(
         print(f"{stage.name}, {name} on dev: mean {mean(by_head):.4f}; {by_head}", flush=True)
     told = ", ".join(f"{name} {mean(by_head):.4f}" for name, by_head in figures.items())
     notes.append(
-        f"Stage {stage.name} on {ROWS} dev rows a head ({MULTI_ROWS} where a text has many labels), mean headline metric: {told}. Kept: {best}."
+        f"Stage {stage.name} on {ROWS} dev rows a head ({MULTI_ROWS} where a text has many labels), mean headline"
+        f" metric: {told}. Kept: {best}."
     )
     return found[best], notes
 

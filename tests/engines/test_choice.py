@@ -44,7 +44,8 @@ def test_without_the_packages_the_hashed_bag_answers_and_says_why(monkeypatch: p
     assert choose(("vad",), ZOO).models == {FAST: ("vad",)}
 
 
-def test_the_names_and_digits_of_joined_models_are_those_of_the_parts() -> None:
+def test_the_names_and_digits_of_joined_models_are_those_of_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "FAST_IS_BETTER", frozenset({"crisis_info6"}))  # of today's models it is at nothing
     model = load_text_model("auto", tasks=crisis.TASKS)
     again = load_text_model(model.spec.name, tasks=crisis.TASKS)
     turned = load_text_model("+".join(reversed(model.spec.name.split("+"))), tasks=crisis.TASKS)

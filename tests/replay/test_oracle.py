@@ -152,7 +152,7 @@ def test_twice_the_same_bytes(case: Case, tmp_path: Path) -> None:
 
 
 def test_replay_and_score_take_the_same_models_unasked(tmp_path: Path) -> None:
-    """The heads of the crisis domain come from two models; nobody names one."""
+    """Every head comes from the model that is best at it; nobody names one."""
     posts = read_posts(Path(str(DATA)) / "text" / "streams" / "posts_disaster.jsonl.gz")[:100]
     path = write_posts(tmp_path / "few.jsonl.gz", posts)
     scores = {task: score_file(path, task, "auto") for task in TASKS["crisis"]}
@@ -163,4 +163,4 @@ def test_replay_and_score_take_the_same_models_unasked(tmp_path: Path) -> None:
     assert disagreements(got, want) == []
     assert sum(value is not None for _, value in got.values()) > 100
     models = {json.loads(line)["model"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()}
-    assert [model.split("@")[0] for model in models] == ["text-affect+hashed-bag"]
+    assert [model.split("@")[0] for model in models] == ["text-affect"]

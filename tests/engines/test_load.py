@@ -23,7 +23,7 @@ def test_names() -> None:
     assert hashed.reason == ""
     auto = load_text_model("auto", tasks=("crisis_info6",))
     assert auto.spec == load_text_model("text-affect").spec
-    assert "hashed" not in auto.reason  # it is the best model of that head; why its better backends were refused is told
+    assert "hashed" not in auto.reason  # nothing better than it was refused but backends
     assert load_text_model("stub").spec.name == "stub"
 
 

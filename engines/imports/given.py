@@ -50,6 +50,7 @@ class Config(msgspec.Struct, frozen=True):
     position_embedding_type: str | None = "absolute"
     layer_norm_eps: float = 1e-12
     problem_type: str | None = None
+    pad_token_id: int | None = None
     dim: int = 0
     hidden_dim: int = 0
     n_heads: int = 0
@@ -91,6 +92,8 @@ def read_given(folder: Path) -> Given:
 def _in_berts_words(config: Config) -> Config:
     """DistilBERT's and RoBERTa's sizes as BERT's; any other architecture as it is."""
     if config.architectures == (ROBERTA,):
+        if config.pad_token_id not in (None, ROBERTA_SKIPS - 1):
+            raise ImportRefused(f"config.json: pad_token_id expected {ROBERTA_SKIPS - 1}, got {config.pad_token_id}")
         return msgspec.structs.replace(config, max_position_embeddings=config.max_position_embeddings - ROBERTA_SKIPS)
     if config.architectures != (DISTILBERT,):
         return config

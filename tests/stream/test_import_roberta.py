@@ -21,6 +21,7 @@ from stream.cli import main
 
 F32 = NDArray[np.float32]
 WIDE, INNER, LAYERS, HEADS, ROWS = 32, 64, 2, 4, 26
+KEYS = ("weight", "bias")
 LABELS = ("Negative", "Neutral", "Positive")
 MERGES = ("o o", "Ġ f", "oo d", "Ġf ood", "w a", "t e", "wa te", "wate r", "h a", "p p", "ha pp", "happ y", "Ġ wate")
 BYTES = [chr(c) for c in (*range(33, 127), *range(161, 173), *range(174, 256))]
@@ -76,7 +77,8 @@ def directory(path: Path, form: str = "two files") -> dict[str, F32]:
     tensors |= {f"{name}.weight": 1 + random.normal(size=WIDE) / 9 for name in norms}
     tensors |= {f"{name}.bias": random.normal(size=WIDE) for name in norms}
     found: dict[str, F32] = {name: value.astype(np.float32) for name, value in tensors.items()}
-    save_file(found, path / "model.safetensors")
+    never = {f"roberta.pooler.dense.{k}": np.ones((WIDE, WIDE) if k == "weight" else WIDE, np.float32) for k in KEYS}
+    save_file({**found, **never, "roberta.embeddings.position_ids": np.arange(ROWS)[None]}, path / "model.safetensors")
     return found
 
 
@@ -158,6 +160,10 @@ def spoil(folder: Path, case: str) -> None:
         tensors = directory(folder)
         tensors["roberta.embeddings.token_type_embeddings.weight"] = np.zeros((2, WIDE), np.float32)
         save_file(tensors, folder / "model.safetensors")
+    elif case == "another pad":
+        directory(folder)
+        said = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**said, "pad_token_id": 0}))
     elif case == "a prefix":
         directory(folder)
         (folder / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
@@ -179,6 +185,7 @@ def spoil(folder: Path, case: str) -> None:
     ("case", "said"),
     [
         ("two types", "of one row, as RoBERTa has them"),
+        ("another pad", "pad_token_id expected 1, got 0"),
         ("a prefix", "add_prefix_space"),
         ("no pairs", "merges expected as two pieces"),
         ("word pieces", "supported are byte pairs"),

@@ -17,6 +17,7 @@ from engines.artefacts import Manifest, models_home, read_manifest
 from engines.choice import ALIASES, BETTER
 from engines.errors import MissingExtra, UnknownModel
 from engines.precisions import PRECISIONS, Precision, Verdict
+from operators import crisis, market, social
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -114,11 +115,18 @@ def encoder_manifest(name: str) -> Manifest:
     """The manifest of a model that has precision files.
 
     Raises:
-        UnknownModel: no such model, or one of a kind with one precision.
+        UnknownModel: no such model, one of a kind with one precision, or without the heads whose signals judge it.
     """
     manifest = read_manifest(ALIASES.get(name, name))
     if manifest.backend != "onnx-cpu":
         raise UnknownModel(f"{manifest.name} has one precision, that of its integers; expected an encoder ({BETTER})")
+    wanted = dict.fromkeys((*market.TASKS, *crisis.TASKS, *social.TASKS))
+    lacking = [task for task in wanted if task not in {head.task for head in manifest.heads}]
+    if lacking:
+        raise UnknownModel(
+            f"{manifest.name}: a precision file is judged by the signals of three scenarios, and the model lacks their"
+            f" heads {', '.join(lacking)}; expected an encoder that has them all ({BETTER})"
+        )
     return manifest
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import msgspec
 
-from engines.artefacts import Manifest, read_manifest, read_packed
+from engines.artefacts import Manifest, imported_zoo, names, read_manifest, read_packed
 from engines.choice import ALIASES
 from engines.load import list_models
 from engines.precisions import Derived, read_record
@@ -71,7 +71,8 @@ def _file(file: Derived) -> str:
 
 
 def _describe(manifest: Manifest) -> str:
-    kept = PRECISION.get(manifest.backend, "float32") if manifest.kind == "text" else "float32"
+    whole = manifest.kind != "text" or manifest.name in names(imported_zoo())
+    kept = "float32" if whole else PRECISION.get(manifest.backend, "float32")
     lines = [
         f"{manifest.name}@{manifest.version}  {manifest.backend}  {manifest.file}",
         f"sha256     {manifest.sha256} (checked)",

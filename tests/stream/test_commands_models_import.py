@@ -272,6 +272,17 @@ def test_languages_said_at_the_import_decide_what_is_scored(tmp_path: Path, caps
     assert "ISO 639-1" in capsys.readouterr().err
 
 
+def test_precision_files_of_a_model_with_other_heads_are_refused_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", "import", str(graph(tmp_path / "one"))]) == 0
+    assert main(["models", "show", "one"]) == 0
+    assert "precision float32;" in capsys.readouterr().out
+    assert main(["models", "build", "one", "--out", str(tmp_path / "files")]) != 0
+    assert "lacks their heads emtract7, bullbear3, disaster_message" in capsys.readouterr().err
+    assert not (tmp_path / "files").exists()
+
+
 def test_a_licence_for_research_is_kept_and_a_damaged_file_not_loaded(tmp_path: Path) -> None:
     assert main(["models", "import", str(graph(tmp_path / "lab")), "--research-only"]) == 0
     manifest = read_manifest("lab")

@@ -26,6 +26,7 @@ from engines.evaluate import Evaluation, calibration_error, evaluate, evaluate_v
 from engines.load import load_text_model
 from engines.probability import decided, millionths, probabilities
 from engines.tasks import ENCODER_TASKS, TaskSpec, task_spec
+from operators.arrivals import language_code
 from operators.calibrate import Calibrate
 from operators.language import detect
 from operators.ontology import PRIMARIES, Ontology
@@ -139,7 +140,7 @@ def _unread(
     row: dict[str, object], text: str, lang: str, trained: tuple[str, ...], foreign: Counter[str]
 ) -> dict[str, object]:
     """The row, or one without scores where the head was not trained on the text's language (given, else detected)."""
-    code = lang or detect(text)
+    code = language_code(lang) or detect(text)
     if readable(code, trained):
         return row
     foreign[code] += 1

@@ -115,5 +115,9 @@ def test_a_replay_says_the_share_and_score_gives_null_with_the_reason(
     assert set(lines[0]["scores"]) == {"positive", "neutral", "negative"}
     assert sum(line["scores"] is None for line in lines) == 21
     assert "21 texts not scored: sentiment3 was not trained on their language (zh 20, de 1)" in out.err
+    file.write_text('{"text": "so happy", "lang": " EN_us "}\n{"text": "so happy", "lang": "pt-BR"}\n', "utf-8")
+    assert main(score) == 0
+    tagged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("lang") for line in tagged] == [None, "pt"]
     assert main([*score, "--languages", "all"]) == 0
     assert all(json.loads(line)["scores"] for line in capsys.readouterr().out.splitlines())

@@ -1,6 +1,6 @@
 """Texts to byte pairs: RoBERTa's tokeniser, for models of the user's that read them.
 
-Another door of `tokenizers`. Handles become `@user` and links `http`, as the social-media models of the family were
+Handles become `@user` and links `http`, as the social-media models of the family were
 trained (Barbieri et al. 2020); nothing else is changed: bytes know every letter and emoji. `<s> ... </s>`, cut.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engines.base import TensorBatch
-from engines.errors import ManifestInvalid, MissingExtra
-from engines.wordpieces import MAX_CHARS, masked, token_batch
+from engines.errors import ManifestInvalid
+from engines.wordpieces import MAX_CHARS, masked, token_batch, tokenizers
 
 FIRST, LAST, UNKNOWN = "<s>", "</s>", "<unk>"
 
@@ -29,13 +29,7 @@ class BytePairs:
     """
 
     def __init__(self, vocabulary: Sequence[str], merges: Sequence[str], max_tokens: int) -> None:
-        try:
-            from tokenizers import ByteLevelBPETokenizer
-            from tokenizers.processors import RobertaProcessing
-        except ImportError as error:
-            raise MissingExtra(
-                "the package tokenizers is not installed; install it with `pip install 'affectstream[onnx]'`"
-            ) from error
+        library = tokenizers()
         ids = {piece: k for k, piece in enumerate(vocabulary)}
         pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
         lacking = {FIRST, LAST, UNKNOWN} - ids.keys()
@@ -47,8 +41,9 @@ class BytePairs:
                 f" merges that are none {lost[:3]}, {max_tokens} tokens"
             )
         self.size = len(ids)
-        self._tokenizer = ByteLevelBPETokenizer(vocab=ids, merges=pairs)
-        self._tokenizer._tokenizer.post_processor = RobertaProcessing((LAST, ids[LAST]), (FIRST, ids[FIRST]))
+        ends = library.processors.RobertaProcessing((LAST, ids[LAST]), (FIRST, ids[FIRST]))
+        self._tokenizer = library.ByteLevelBPETokenizer(vocab=ids, merges=pairs)
+        self._tokenizer._tokenizer.post_processor = ends
         self._tokenizer.enable_truncation(max_tokens)
 
     def featurize(self, texts: Sequence[str]) -> TensorBatch:

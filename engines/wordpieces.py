@@ -1,6 +1,6 @@
 """Texts to word pieces: the cleaning and the BERT uncased tokeniser that training and serving share.
 
-A door of `tokenizers`, as `engines.bytepairs` is.
+The door of `tokenizers`.
 
 Cleaning, in this order (it is part of the model):
     first `MAX_CHARS` code points; HTML entities undone, literal `\\n` and quote escapes undone; links -> `http`,
@@ -16,6 +16,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from types import ModuleType
 from typing import Final
 
 import numpy as np
@@ -68,6 +69,22 @@ def _emoji_name(character: str) -> str:
     return f" :{name.lower()}: " if name else " "
 
 
+def tokenizers() -> ModuleType:
+    """The package, loaded when the first model wants it.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import tokenizers as package
+    except ImportError as error:
+        raise MissingExtra(
+            "the package tokenizers is not installed; install it with `pip install 'affectstream[onnx]'`"
+        ) from error
+    module: ModuleType = package
+    return module
+
+
 class WordPieces:
     """The tokeniser of one vocabulary.
 
@@ -81,12 +98,7 @@ class WordPieces:
     """
 
     def __init__(self, vocabulary: Sequence[str], max_tokens: int) -> None:
-        try:
-            from tokenizers import BertWordPieceTokenizer
-        except ImportError as error:
-            raise MissingExtra(
-                "the package tokenizers is not installed; install it with `pip install 'affectstream[onnx]'`"
-            ) from error
+        library = tokenizers()
         ids = {piece: k for k, piece in enumerate(vocabulary)}
         lacking = {"[UNK]", "[CLS]", "[SEP]"} - ids.keys()
         if lacking or len(ids) != len(vocabulary) or max_tokens < 3:
@@ -95,7 +107,7 @@ class WordPieces:
                 f" 3 tokens a row; lacks {sorted(lacking)}, {len(vocabulary) - len(ids)} repeated, {max_tokens} tokens"
             )
         self.size = len(ids)
-        self._tokenizer = BertWordPieceTokenizer(vocab=ids, lowercase=True)
+        self._tokenizer = library.BertWordPieceTokenizer(vocab=ids, lowercase=True)
         self._tokenizer.enable_truncation(max_tokens)
 
     def featurize(self, texts: Sequence[str]) -> TensorBatch:

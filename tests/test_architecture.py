@@ -83,7 +83,7 @@ DOORS = {
     },
     "onnx": {"engines/derive/", "engines/encoder_weights.py", "engines/imports/", "engines/training/"},
     "tensorrt": {"engines/tensorrt.py", "engines/tensorrt_build.py"},
-    "tokenizers": {"engines/bytepairs.py", "engines/wordpieces.py"},
+    "tokenizers": {"engines/wordpieces.py"},
     "safetensors": {"engines/imports/given.py", "engines/training/"},
     "scipy": {"engines/hashed.py", "operators/sounds.py", "engines/training/"},
     "eld": {"operators/language.py"},

@@ -18,7 +18,9 @@ from engines.imports import distilbert, roberta
 from engines.imports.given import DISTILBERT, F32, ROBERTA, Config, Given
 
 F64 = NDArray[np.float64]
-SUPPORTED: Final = ("BertForSequenceClassification", DISTILBERT, ROBERTA)
+RETOLD: Final = {DISTILBERT: distilbert.tensors_of, ROBERTA: roberta.tensors_of}
+"""Architecture -> its tensors under BERT's names."""
+SUPPORTED: Final = ("BertForSequenceClassification", *RETOLD)
 _BLOCK: Final = {
     "out": "attention.output.dense",
     "norm1": "attention.output.LayerNorm",
@@ -49,20 +51,20 @@ def checked(given: Given, tensors: Mapping[str, F32]) -> dict[str, F32]:
     Raises:
         ImportRefused: one is missing or of another shape.
     """
+    for architecture in given.config.architectures:
+        tensors = RETOLD[architecture](given.config, tensors) if architecture in RETOLD else tensors
     short = {
         k.removeprefix("bert.")
         .replace("LayerNorm.gamma", "LayerNorm.weight")
         .replace("LayerNorm.beta", "LayerNorm.bias"): v
-        for k, v in roberta.tensors_of(given.config, distilbert.tensors_of(given.config, tensors)).items()
+        for k, v in tensors.items()
     }
     found, pieces = {}, len(given.tokeniser.pieces)
     for name, shape in _shapes(given.config, len(given.labels)):
         value = short.get(name)
         got = None if value is None else value.shape
         table = name.endswith("word_embeddings.weight")
-        fits = got == shape or (
-            table and got is not None and got[1:] == shape[1:] and got[0] >= len(given.tokeniser.pieces)
-        )
+        fits = got == shape or (table and got is not None and got[1:] == shape[1:] and got[0] >= pieces)
         if value is None or not fits:
             expected = [f">= {pieces}", shape[1]] if table else list(shape)
             raise ImportRefused(

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from engines.imports.given import DISTILBERT, F32, Config
+from engines.imports.given import F32, Config
 
 _WORDS: Final = (
     (r"^distilbert\.", ""),
@@ -29,9 +29,7 @@ _WORDS: Final = (
 
 
 def tensors_of(config: Config, tensors: Mapping[str, F32]) -> dict[str, F32]:
-    """The tensors under BERT's names, with token types that add nothing; others come back as they are."""
-    if config.architectures != (DISTILBERT,):
-        return dict(tensors)
+    """The tensors under BERT's names, with token types that add nothing."""
     found = {}
     for name, value in tensors.items():
         for theirs, berts in _WORDS:

@@ -10,20 +10,18 @@ from typing import Final
 import numpy as np
 
 from engines.errors import ImportRefused
-from engines.imports.given import F32, ROBERTA, ROBERTA_SKIPS, Config
+from engines.imports.given import F32, ROBERTA_SKIPS, Config
 
 _WORDS: Final = {"classifier.dense.": "pooler.dense.", "classifier.out_proj.": "classifier."}
 """Their names -> BERT's, behind `roberta.`."""
 
 
-def tensors_of(config: Config, tensors: Mapping[str, F32]) -> dict[str, F32]:
-    """The tensors under BERT's names, with a second token type that is never asked; others come back as they are.
+def tensors_of(_: Config, tensors: Mapping[str, F32]) -> dict[str, F32]:
+    """The tensors under BERT's names, with a second token type that is never asked.
 
     Raises:
         ImportRefused: more than one token type, or no positions.
     """
-    if config.architectures != (ROBERTA,):
-        return dict(tensors)
     found = {}
     for name, value in tensors.items():
         if name.startswith("roberta.pooler."):  # older files keep one that their classifier never asks

@@ -174,7 +174,7 @@ class Run:
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The weights that count: the best on dev where they were judged, else those of `_present`."""
-        return _arrays(self._best or self._present())
+        return arrays(self._best or self._present())
 
     def _present(self) -> dict[str, torch.Tensor]:
         """The running mean where the plan asks for it, else the last weights."""
@@ -186,7 +186,7 @@ class Run:
         if self._judge is None or int(progress * self._plan.checks) <= self.checked:
             return
         self.checked = int(progress * self._plan.checks)
-        figures = self._judge(_arrays(self._present()))
+        figures = self._judge(arrays(self._present()))
         figure = float(np.mean(list(figures.values())))
         if figure > self.best_figure:
             self.best_figure, self.best_check = figure, self.checked
@@ -280,7 +280,8 @@ def _optimiser(encoder: Encoder, plan: Plan) -> torch.optim.AdamW:
     )
 
 
-def _arrays(state: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:
+def arrays(state: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:
+    """Weights as float32 arrays of their own, by name."""
     return {name: value.detach().float().cpu().numpy().copy() for name, value in state.items()}
 
 

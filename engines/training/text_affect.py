@@ -31,7 +31,7 @@ from engines.errors import AffectError, ManifestInvalid, MissingExtra
 from engines.tasks import ENCODER_TASKS
 from engines.training.data import TaskData, load_all
 from engines.training.encoder import BGE, EPSILON, Encoder, read_base
-from engines.training.fine_tune import HeadLoss, Judge, Plan, Run, bf16_is_fast
+from engines.training.fine_tune import HeadLoss, Judge, Plan, Run, arrays, bf16_is_fast
 from engines.training.finish import Trained, finish, in_deviations, in_units, scaling
 from engines.training.graph import build, read
 from engines.training.mixture import BATCH, Mixture, Part
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"Stage first: the model file {hashlib.sha256(begin.read_bytes()).hexdigest()[:8]}, as shipped before."
         )
     plans = [SECOND.plan(seed, options.second_samples, options.second_minutes) for seed in options.second_seeds]
-    found = {BEFORE: states(started(begin, data))}
+    found = {BEFORE: arrays(started(begin, data).state_dict())}
     weights, said = by_seeds(SECOND, plans, lambda: started(begin, data), data, work, options.device, judge, found)
     notes += said
     trained = Trained(weights, BGE.heads, vocabulary(), MAX_TOKENS, HEADS_SEED, _command(options), " ".join(notes))
@@ -190,11 +190,6 @@ def started(path: Path, data: Sequence[TaskData]) -> Encoder:
     except RuntimeError as error:
         raise ManifestInvalid(f"{path}: expected a model file of {shape}, {outputs(data)} outputs: {error}") from error
     return encoder
-
-
-def states(encoder: Encoder) -> dict[str, NDArray[np.float32]]:
-    """The weights of an encoder by their names."""
-    return {name: value.numpy() for name, value in encoder.state_dict().items()}
 
 
 def _command(options: argparse.Namespace) -> str:

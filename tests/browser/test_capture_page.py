@@ -9,23 +9,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from conftest import CHROMIUM, FLAGS
+from capturing import room
 from test_page_access import axe, problems
 
 from engines.load_media import load_face_model
 from stream.capture_desk import CaptureDesk
 from stream.config import Config
-from stream.feed import Feed
 from stream.frame_strand import FrameStrand
 from stream.lesson_desk import LessonDesk
 from stream.memory import MemoryLog
-from stream.metrics import Metrics
 from stream.system_clock import SystemClock
 from stream.topics import FRAMES
-from stream.topology import build
-from stream.web import LiveServer
-from stream.web_capture import CaptureRoutes
-from stream.web_lesson import LessonRoutes
 from tests.engines import tiny_media
 from tests.stream import kept_frames
 from tests.stream.kept_frames import POLICY
@@ -112,9 +106,6 @@ async def on_and_off(browser: Any, url: str, desk: LessonDesk, log: MemoryLog, p
 
 
 def test_a_fake_camera_arrives_and_a_denial_opens_nothing(axe: str, tmp_path: Path) -> None:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium at /usr/bin/chromium; on Debian: apt-get install chromium")
-    api = pytest.importorskip("playwright.async_api", reason="playwright is missing: pip install affectstream[dev]")
     pytest.importorskip("cv2")
     for name in ("face", "voice"):
         (tmp_path / name).mkdir()
@@ -123,58 +114,25 @@ def test_a_fake_camera_arrives_and_a_denial_opens_nothing(axe: str, tmp_path: Pa
     looks = CaptureDesk(look, tiny_media.voice_model(tmp_path / "voice"))
 
     async def whole() -> None:
-        log, clock = MemoryLog(), SystemClock()
-        desk = LessonDesk(CONFIG, clock)
-        server = LiveServer(
-            Feed(), Metrics(process=False), port=0, lesson=LessonRoutes(desk), capture=CaptureRoutes(desk, looks)
-        )
-        await server.start()
-        await desk.start(log, build(CONFIG, 1))
-        url = f"{server.url}capture?room=1&code={desk.lesson.rooms['1'].code}"
-        try:
-            async with asyncio.timeout(240), api.async_playwright() as player:
-                flags = [*FLAGS, "--use-fake-device-for-media-stream"]
-                flags += [] if played is None else [f"--use-file-for-fake-video-capture={played}"]
-                browser = await player.chromium.launch(executable_path=CHROMIUM, args=flags)
-                await refusals(browser, url, axe)
-                await on_and_off(browser, url, desk, log, played is not None)
-                await browser.close()
-        finally:
-            await desk.stop()
-            await server.stop()
-            await log.close()
+        log = MemoryLog()
+        flags = [] if played is None else [f"--use-file-for-fake-video-capture={played}"]
+        async with room(CONFIG, log, looks, flags) as here:
+            await refusals(here.browser, here.url, axe)
+            await on_and_off(here.browser, here.url, here.desk, log, played is not None)
+        await log.close()
 
     asyncio.run(whole())
 
 
 def test_where_frames_are_kept_the_page_says_so_before_and_after(axe: str, tmp_path: Path) -> None:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium at /usr/bin/chromium; on Debian: apt-get install chromium")
-    api = pytest.importorskip("playwright.async_api", reason="playwright is missing: pip install affectstream[dev]")
     config = msgspec.convert(
         {"domain": "classroom", "windows": {"sizes": ["1m"]}, "policy": POLICY, "capture": {"mode": "topics"}}, Config
     ).check()
 
     async def whole() -> None:
-        log, clock, looks = MemoryLog(), SystemClock(), kept_frames.looks(tmp_path)
-        desk, strand = LessonDesk(config, clock), FrameStrand(config, clock)
-        looks.keeper = strand.frames
-        desk.carry(strand, looks)
-        server = LiveServer(
-            Feed(), Metrics(process=False), port=0, lesson=LessonRoutes(desk), capture=CaptureRoutes(desk, looks)
-        )
-        await server.start()
-        await desk.start(log, build(config, 1))
-        url = f"{server.url}capture?room=1&code={desk.lesson.rooms['1'].code}"
-        try:
-            async with asyncio.timeout(120), api.async_playwright() as player:
-                flags = [*FLAGS, "--use-fake-device-for-media-stream"]
-                browser = await player.chromium.launch(executable_path=CHROMIUM, args=flags)
-                await stored(browser, url, axe, tmp_path)
-                await browser.close()
-        finally:
-            await server.stop()
-            await desk.stop()
+        log, looks, strand = MemoryLog(), kept_frames.looks(tmp_path), FrameStrand(config, SystemClock())
+        async with room(config, log, looks, strand=strand, seconds=120) as here:
+            await stored(here.browser, here.url, axe, tmp_path)
         assert await log.read(FRAMES[0], 0, 0, 10) != []
         assert len(strand.frames.withdrawn) == 1
         await log.close()

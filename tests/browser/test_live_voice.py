@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from conftest import CHROMIUM, FLAGS
+from capturing import room
 from numpy.typing import NDArray
 
 from engines.load_media import load_voice_model
@@ -24,15 +24,8 @@ from engines.media import SOUND_RATE
 from operators.seat_readings import SeatReadings
 from stream.capture_desk import CaptureDesk
 from stream.config import Config
-from stream.feed import Feed
 from stream.lesson_desk import LessonDesk
 from stream.memory import MemoryLog
-from stream.metrics import Metrics
-from stream.system_clock import SystemClock
-from stream.topology import build
-from stream.web import LiveServer
-from stream.web_capture import CaptureRoutes
-from stream.web_lesson import LessonRoutes
 
 pytestmark = [pytest.mark.browser, pytest.mark.data]
 CONFIG = msgspec.convert({"domain": "classroom", "windows": {"sizes": ["1m"]}}, Config).check()
@@ -116,9 +109,6 @@ async def forgotten(page: Any, desk: LessonDesk, log: MemoryLog) -> float:
 def test_a_microphone_is_heard_in_order_and_forgotten_in_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium at /usr/bin/chromium; on Debian: apt-get install chromium")
-    api = pytest.importorskip("playwright.async_api", reason="playwright is missing: pip install affectstream[dev]")
     heard, hear = Heard(), SeatReadings.hear
 
     def noted(self: SeatReadings, end_ms: int, shares: NDArray[np.float64]) -> None:
@@ -126,43 +116,27 @@ def test_a_microphone_is_heard_in_order_and_forgotten_in_a_second(
         hear(self, end_ms, shares)
 
     monkeypatch.setattr(SeatReadings, "hear", noted)
-    flags = [
-        *FLAGS,
-        "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-audio-capture={track(tmp_path / 't.wav')}",
-    ]
+    flags = [f"--use-file-for-fake-audio-capture={track(tmp_path / 't.wav')}"]
     looks = CaptureDesk(None, load_voice_model(research=True))
 
     async def whole() -> None:
-        log, desk = MemoryLog(), LessonDesk(CONFIG, SystemClock())
-        server = LiveServer(
-            Feed(), Metrics(process=False), port=0, lesson=LessonRoutes(desk), capture=CaptureRoutes(desk, looks)
-        )
-        await server.start()
-        await desk.start(log, build(CONFIG, 1))
-        url = f"{server.url}capture?room=1&code={desk.lesson.rooms['1'].code}"
-        try:
-            async with asyncio.timeout(150), api.async_playwright() as player:
-                browser = await player.chromium.launch(executable_path=CHROMIUM, args=flags)
-                context = await browser.new_context(permissions=["microphone"])
-                page = await context.new_page()
-                await page.goto(url)
-                await page.check("#microphone")
-                await page.click("#on")
-                await page.wait_for_selector("#running:not([hidden])")
-                while len(heard.runs) < 2 or len(heard.runs[1]) < 2:  # noqa: ASYNC110 - nobody tells
-                    await asyncio.sleep(0.1)
-                records = await log.read(CONFIG.topic, 0, 0, 10_000)
-                words = [str(msgspec.json.decode(record.value)["text"]).split()[0] for record in records]
-                assert "voice" in words
-                assert "face" not in words
-                assert await forgotten(page, desk, log) <= 1.0
-                await page.wait_for_selector("#consent:not([hidden])")
-                await browser.close()
-        finally:
-            await desk.stop()
-            await server.stop()
-            await log.close()
+        log = MemoryLog()
+        async with room(CONFIG, log, looks, flags, seconds=150) as here:
+            context = await here.browser.new_context(permissions=["microphone"])
+            page = await context.new_page()
+            await page.goto(here.url)
+            await page.check("#microphone")
+            await page.click("#on")
+            await page.wait_for_selector("#running:not([hidden])")
+            while len(heard.runs) < 2 or len(heard.runs[1]) < 2:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.1)
+            records = await log.read(CONFIG.topic, 0, 0, 10_000)
+            words = [str(msgspec.json.decode(record.value)["text"]).split()[0] for record in records]
+            assert "voice" in words
+            assert "face" not in words
+            assert await forgotten(page, here.desk, log) <= 1.0
+            await page.wait_for_selector("#consent:not([hidden])")
+        await log.close()
 
     asyncio.run(whole())
     first, second = heard.runs[0], heard.runs[1]

@@ -7,7 +7,7 @@ import gzip
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -94,7 +94,10 @@ def run_score(args: argparse.Namespace) -> int:
     abstained: Counter[str] = Counter()
     with _lines(args.input) as lines:
         rows = _texts(lines, _name(args.input))
-        for batch in _batches(tqdm(rows, unit="row", disable=not sys.stderr.isatty() or args.input is None)):
+        for given in _batches(tqdm(rows, unit="row", disable=not sys.stderr.isatty() or args.input is None)):
+            unread = _unread(given, trained)
+            foreign.update(str(row["lang"]) for row in unread.values())
+            batch = [row for k, row in enumerate(given) if k not in unread]
             raw = model.logits([text for _, text, _ in batch])
             if head.kind == "regression":
                 out: list[dict[str, object]] = _values(head, [key for key, _, _ in batch], raw.logits[base])
@@ -110,10 +113,8 @@ def run_score(args: argparse.Namespace) -> int:
             for k, why in raw.abstained.items():
                 out[k] = {"id": batch[k][0], "scores": None, "labels": [], "reason": why}
             abstained.update(raw.abstained.values())
-            if trained:
-                out = [
-                    _unread(row, text, lang, trained, foreign) for row, (_, text, lang) in zip(out, batch, strict=True)
-                ]
+            for k, row in unread.items():  # in rising order: each lands where it stood
+                out.insert(k, row)
             sys.stdout.buffer.write(encoder.encode_lines(out))
             sys.stdout.buffer.flush()
     if foreign:
@@ -136,15 +137,15 @@ def _text_alone(args: argparse.Namespace) -> None:
         raise UsageError(f"-c {args.config}: its models read texts, {args.task} is of faces or voices; leave it out")
 
 
-def _unread(
-    row: dict[str, object], text: str, lang: str, trained: tuple[str, ...], foreign: Counter[str]
-) -> dict[str, object]:
-    """The row, or one without scores where the head was not trained on the text's language (given, else detected)."""
-    code = language_code(lang) or detect(text)
-    if readable(code, trained):
-        return row
-    foreign[code] += 1
-    return {"id": row["id"], "scores": None, "labels": [], "reason": "language", "lang": code}
+def _unread(batch: Sequence[Text], trained: tuple[str, ...]) -> dict[int, dict[str, object]]:
+    """Place in the batch -> row without scores, of texts in languages (given, else detected) that are not of `trained`;
+    no `trained`, none."""
+    codes = [language_code(lang) or detect(text) for _, text, lang in batch] if trained else []
+    return {
+        k: {"id": batch[k][0], "scores": None, "labels": [], "reason": "language", "lang": code}
+        for k, code in enumerate(codes)
+        if not readable(code, trained)
+    }
 
 
 def run_eval(args: argparse.Namespace) -> int:

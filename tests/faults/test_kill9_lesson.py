@@ -47,13 +47,8 @@ def test_kill_9_changes_no_byte_of_what_a_room_tells(cameras: bool, tmp_path: Pa
     log, out = tmp_path / "log.db", tmp_path / "rows.jsonl"
     assert any(row["value"] is not None for row in rows if row["signal"] == "classroom.feeling") == cameras
     words = command(events, out, "--log", f"sqlite:///{log}", "--batch-size", "5", *more)
-    hunter, ended = Hunter(words, log, seed=5), None
-    while ended is None and hunter.kills < KILLS:
-        ended = hunter.life()
-    if ended is None:
-        last = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
-        assert last.returncode == 0, last.stderr
-        ended = last.stdout
+    hunter = Hunter(words, log, seed=5)
+    ended = hunter.lives(KILLS)
     assert hunter.kills >= 1
     assert out.read_bytes() == reference.read_bytes()
     assert json.loads(ended.splitlines()[-1]) == sums

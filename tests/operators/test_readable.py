@@ -119,5 +119,16 @@ def test_a_replay_says_the_share_and_score_gives_null_with_the_reason(
     assert main(score) == 0
     tagged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line.get("lang") for line in tagged] == [None, "pt"]
+    far = '{"text": "我们的房子被洪水冲走了"}\n' * 3
+    for task, engine in (
+        ("parrott", "hashed"),
+        ("vad", "hashed"),
+        ("sentiment3", "text-affect"),
+        ("vad", "text-affect"),
+    ):
+        file.write_text(far, "utf-8")
+        assert main(["score", "--task", task, "--engine", engine, "--input", str(file)]) == 0
+        assert [json.loads(line)["lang"] for line in capsys.readouterr().out.splitlines()] == ["zh"] * 3
+    file.write_text('{"text": "so happy", "lang": " EN_us "}\n{"text": "so happy", "lang": "pt-BR"}\n', "utf-8")
     assert main([*score, "--languages", "all"]) == 0
     assert all(json.loads(line)["scores"] for line in capsys.readouterr().out.splitlines())

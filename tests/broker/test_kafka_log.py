@@ -1,4 +1,4 @@
-"""`kafka://` where it differs from a file: brokers that die, members in several processes, settings found wrong."""
+"""`kafka://` where it differs from a file: brokers that die, times and sizes, transactions, a whole replay."""
 
 from __future__ import annotations
 
@@ -7,43 +7,19 @@ import json
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from stream.base import CommitUnit, Output, TopicSpec
 from stream.cli import main
-from stream.errors import Fenced, LogError, LogUnavailable
+from stream.errors import LogError, LogUnavailable
 from stream.kafka import KafkaLog
 from stream.kafka_wire import Access
+from tests.broker.logs import T0, in_the_end, make, posts, run, values
 
 pytestmark = pytest.mark.broker
-T0 = 1_700_000_000_000
-
-
-def posts(texts: Sequence[str], partition: int = 0, topic: str = "t") -> list[Output]:
-    return [Output(topic, partition, text.encode(), text.encode(), T0 + k) for k, text in enumerate(texts)]
-
-
-async def values(log: KafkaLog, partition: int = 0, topic: str = "t") -> list[str]:
-    return [r.value.decode() for r in await log.read(topic, partition, 0, 1_000_000)]
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 120))  # type: ignore[arg-type]
-
-
-async def in_the_end(act: Callable[[], Awaitable[Any]], seconds: float = 40.0) -> Any:
-    """`act` until it is no longer LogUnavailable."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return await act()
-        except LogUnavailable:
-            assert time.monotonic() < deadline, "the log did not come back"
 
 
 # A broker that dies
@@ -213,216 +189,6 @@ def test_no_acknowledged_record_is_lost_when_leaders_of_a_cluster_die(new_cluste
 
     with new_cluster(brokers=3) as cluster:
         run(lambda: test(cluster))
-
-
-# Members in several processes (here: several logs)
-
-
-class Owner:
-    """A listener that counts: it owns from `assigned` to the end of `revoked`, and commits as it lets go."""
-
-    def __init__(self, log: KafkaLog) -> None:
-        self.log = log
-        self.owns: dict[int, int] = {}
-        self.generation = 0
-
-    async def assigned(self, partitions: Sequence[int], generation: int) -> None:
-        self.generation = generation
-        starts = await self.log.committed("g", "t")
-        self.owns |= {p: starts[p] for p in partitions}
-
-    async def revoked(self, partitions: Sequence[int]) -> None:
-        await self.work(partitions)
-        for p in partitions:
-            del self.owns[p]
-
-    async def work(self, partitions: Sequence[int]) -> None:
-        for p in partitions:
-            self.owns[p] += 1
-        await self.log.commit(CommitUnit("g", {("t", p): self.owns[p] for p in partitions}, generation=self.generation))
-
-
-async def settled(partitions: int, *owners: Owner) -> None:
-    """Until every partition has one owner, and all have some."""
-    deadline = time.monotonic() + 30
-    while sorted(p for o in owners for p in o.owns) != list(range(partitions)) or not all(o.owns for o in owners):
-        assert time.monotonic() < deadline, [o.owns for o in owners]
-        await asyncio.sleep(0.05)
-
-
-def test_partitions_move_between_processes_and_each_hand_over_carries_the_count_on(
-    kafka_bootstrap: str, prefix: str
-) -> None:
-    async def test() -> None:
-        logs = [KafkaLog(Access(kafka_bootstrap), prefix) for _ in range(3)]
-        await logs[0].ensure([TopicSpec("t", 6)])
-        a, b, c = (Owner(log) for log in logs)
-        first = await logs[0].join("g", "t", a)
-        await settled(6, a)
-        old = a.generation
-        await logs[1].join("g", "t", b)
-        await settled(6, a, b)
-        lost = min(b.owns)
-        before = await logs[0].committed("g", "t")
-        with pytest.raises(Fenced):
-            await logs[0].commit(CommitUnit("g", {("t", lost): 99}, {"zombie": b"1"}, posts(["z"]), generation=old))
-        assert await logs[2].committed("g", "t") == before
-        await logs[2].join("g", "t", c)
-        await settled(6, a, b, c)
-        assert [len(o.owns) for o in (a, b, c)] == [2, 2, 2]
-        await first.leave()
-        await settled(6, b, c)
-        for owner in (b, c):
-            await owner.work(tuple(owner.owns))
-        counts = await logs[2].committed("g", "t")
-        assert counts == [owner.owns[p] for p in range(6) for owner in (b, c) if p in owner.owns]
-        assert await logs[2].restore("g", "") == {}
-        for log in logs:
-            await log.close()
-
-    run(test)
-
-
-def test_a_process_the_broker_gave_up_on_is_fenced_before_it_writes_anything(kafka_bootstrap: str, prefix: str) -> None:
-    async def test() -> None:
-        silent = KafkaLog(Access(kafka_bootstrap), prefix, session_ms=1_500)
-        other = KafkaLog(Access(kafka_bootstrap), prefix, session_ms=1_500)
-        await silent.ensure([TopicSpec("t", 2)])
-        a, b = Owner(silent), Owner(other)
-        await silent.join("g", "t", a)
-        await a.work([0, 1])
-        # What a suspended process does: no heartbeat, no answer to a rebalance, and then it goes on where it was.
-        coordinator = silent._places["g", "t"].membership._coordinator
-        assert coordinator is not None
-        await coordinator._stop_heartbeat_task()
-        await other.join("g", "t", b)
-        await settled(2, b)
-        await b.work([0, 1])
-        unit = CommitUnit("g", {("t", 0): 77}, {"k": b"zombie"}, posts(["zombie"]), generation=a.generation)
-        with pytest.raises(Fenced, match="no longer knows this member"):
-            await silent.commit(unit)
-        part = CommitUnit("g", outputs=posts(["zombie"]), generation=a.generation)  # of a commit in several parts
-        with pytest.raises(Fenced, match="no longer knows this member"):
-            await silent.commit(part)
-        assert await other.committed("g", "t") == [b.owns[0], b.owns[1]]
-        assert await values(other) == []
-        assert await other.restore("g", "") == {}
-        await other.close()
-        await silent.close()
-
-    run(test)
-
-
-def test_a_member_outlives_a_broker_that_dies(mortal: Any, prefix: str) -> None:
-    async def test() -> None:
-        log = KafkaLog(Access(mortal.bootstrap), prefix, patience_s=2.0)
-        await log.ensure([TopicSpec("t", 3)])
-        owner = Owner(log)
-        await log.join("g", "t", owner)
-        await owner.work([0, 1, 2])
-        await asyncio.to_thread(mortal.nodes[0].kill)
-        mortal.nodes[0].start()
-        await asyncio.to_thread(mortal.nodes[0].wait, 30.0)
-
-        async def again() -> None:
-            await settled(3, owner)
-            await log.commit(CommitUnit("g", {("t", p): 50 for p in range(3)}, generation=owner.generation))
-
-        await in_the_end(again)
-        assert await log.committed("g", "t") == [50, 50, 50]
-        await log.close()
-
-    run(test)
-
-
-# Settings
-
-
-async def make(bootstrap: str, name: str, partitions: int, configs: dict[str, str]) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        answer = await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=configs)])
-        assert [error[1] for error in answer.topic_errors] == [0], answer
-    finally:
-        await admin.close()
-
-
-class Hasty(KafkaLog):
-    """A log that looked for topics before somebody else made them."""
-
-    looked = False
-
-    async def _counts(self) -> dict[str, int]:
-        if self.looked:
-            return await super()._counts()
-        self.looked = True
-        return {}
-
-
-def test_a_topic_made_meanwhile_is_checked_as_one_that_was_there(kafka_bootstrap: str, prefix: str) -> None:
-    async def test() -> None:
-        await make(kafka_bootstrap, f"{prefix}t", 2, {"retention.ms": "-1"})
-        for partitions in (2, 3):
-            log = Hasty(Access(kafka_bootstrap), prefix)
-            try:
-                if partitions == 2:
-                    await log.ensure([TopicSpec("t", 2)])
-                    assert [(s.name, s.partitions) for s in await log.topics()] == [("t", 2)]
-                else:
-                    with pytest.raises(LogError, match="has 2 partitions, asked for 3"):
-                        await log.ensure([TopicSpec("t", 3)])
-            finally:
-                await log.close()
-
-    run(test)
-
-
-@pytest.mark.parametrize(
-    ("spec", "configs", "said"),
-    [
-        (TopicSpec("t", 2), {}, r"retention.ms is 604800000 with .*CreateTime.*expected retention.ms -1"),
-        (TopicSpec("t", 2, 86_400_000), {}, r"retention.ms is 604800000 with .*CreateTime"),
-        (TopicSpec("t", 2), {"cleanup.policy": "compact"}, "cleanup.policy is compact, expected delete"),
-        (TopicSpec("t", 2, compact=True), {"retention.ms": "-1"}, "cleanup.policy is delete, expected compact"),
-        (TopicSpec("t", 3), {"retention.ms": "-1"}, "has 2 partitions, asked for 3"),
-    ],
-)
-def test_a_topic_somebody_made_otherwise_is_named_and_left_alone(
-    kafka_bootstrap: str,
-    prefix: str,
-    spec: TopicSpec,
-    configs: dict[str, str],
-    said: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    async def test() -> None:
-        await make(kafka_bootstrap, f"{prefix}t", 2, configs)
-        log = KafkaLog(Access(kafka_bootstrap), prefix)
-        try:
-            before = await log.topics()
-            with pytest.raises(LogError, match=said) as caught:
-                await log.ensure([TopicSpec("fresh"), spec])
-            assert not caught.value.retriable
-            assert await log.topics() == before
-        finally:
-            await log.close()
-
-    run(test)
-
-
-def test_topics_apply_makes_checks_and_names_what_is_wrong(
-    kafka_bootstrap: str, prefix: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    apply = ["topics", "apply", "--log", f"kafka://{kafka_bootstrap}?prefix={prefix}", "--domain", "market"]
-    assert main([*apply, "--partitions", "2"]) == 0
-    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"made"}
-    assert main([*apply, "--partitions", "2"]) == 0
-    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"ok"}
-    assert main([*apply, "--partitions", "3"]) == 1
-    out, err = capsys.readouterr()
-    assert out.startswith("wrong    affect.posts.finance.v1")
-    assert "has 2 partitions, asked for 3" in err
 
 
 def test_old_and_odd_event_times_stay_and_what_a_broker_would_refuse_is_refused_here(

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chat_server import ChatServer, chat_server
+from chat_server import ChatServer
 
 from stream.cli import main
+from tests.engines.endpoints import CANARY
 
-CANARY = "sk-canary-7f3e9b1d"
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with chat_server() as one:
-        yield one
-
-
-@pytest.fixture(autouse=True)
-def no_key_in_any_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever a test does, at the lowest level of every logger."""
-    caplog.set_level(logging.DEBUG)
-    yield
-    assert CANARY not in "".join(record.getMessage() for record in caplog.get_records("call"))
+pytestmark = pytest.mark.usefixtures("no_key_in_any_log")
 
 
 def settings(folder: Path, server: ChatServer, more: str = "") -> str:

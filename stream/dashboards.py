@@ -1,4 +1,4 @@
-"""The two dashboards: operations (Prometheus) and signals (the tables of `affect sink postgres`).
+"""The dashboards: operations and engine server (Prometheus), and signals (the tables of `affect sink postgres`).
 
 Every process tells how far the whole topic is (`affect_records_*`, lag, watermark): over workers those are taken as the
 largest, never added. Rows, commits, inference, dead letters and readers are each process's own, and add up.
@@ -114,6 +114,59 @@ def operations() -> Dashboard:
     )
 
 
+HERE = 'instance=~"$server"'
+
+
+def engine_server() -> Dashboard:
+    """Does the engine server keep up?"""
+    per = "{{instance}}"
+
+    def rate(name: str) -> str:
+        return f"rate(affect_server_{name}_total{{{HERE}}}{RATE})"
+
+    return Dashboard(
+        "engine-server",
+        "affectstream: engine server",
+        "What `affect engine serve --metrics` tells. Refused requests are asked again: posts wait, none is lost.",
+        (
+            Panel("Requests", "Answered a second, last 5 minutes.",
+                  (Promql(f"affect:server_requests:rate5m{{{HERE}}}", per),), "stat", "reqps", 6, 4),
+            Panel("Refused", "Share of the requests, last 5 minutes. Above 5 %: AffectServerRefuses.",
+                  (Promql(f"affect:server_refused:share5m{{{HERE}}}", per),), "stat", "percentunit", 6, 4,
+                  steps=((None, "green"), (0.01, "orange"), (0.05, "red"))),
+            Panel("Lets in", "1: new connections are let in. 0: the house is full, new workers wait.",
+                  (Promql(f"affect_server_accepting{{{HERE}}}", per),), "stat", width=6, height=4,
+                  steps=((None, "red"), (1, "green"))),
+            Panel("Up for", "Since the process started.", (Promql(f"affect_server_uptime_seconds{{{HERE}}}", per),),
+                  "stat", "s", 6, 4),
+            Panel("What becomes of requests", "Answered, or the name of the refusal, a second.",
+                  (Promql(f"sum by (outcome) ({rate('requests')})", "{{outcome}}"),), unit="reqps"),
+            Panel("Texts a second", "Texts scored for clients.", (Promql(rate("rows"), per),), unit="reqps"),
+            Panel("Texts a run of the model", "More at a time is cheaper a text; 1 client alone fills no batch.",
+                  (Promql(f"{rate('rows')} / {rate('batches')}", per),)),
+            Panel("Waiting and running", "Requests in the queue, and in the model.",
+                  (Promql(f"affect_server_waiting_requests{{{HERE}}}", f"{per} waiting"),
+                   Promql(f"affect_server_running_requests{{{HERE}}}", f"{per} running"))),
+            Panel("Clients and connections", "A connection that never says a word of the protocol is no client.",
+                  (Promql(f"affect_server_clients{{{HERE}}}", f"{per} clients"),
+                   Promql(f"affect_server_connections{{{HERE}}}", f"{per} connections"))),
+            Panel("Strangers and noise", "Turned away at the door, without a known key; messages of no use.",
+                  (Promql(f"sum by (outcome) ({rate('doors')})", "{{outcome}}"),
+                   Promql(f"sum by (kind) ({rate('messages')})", "{{kind}}")), unit="reqps"),
+            Panel("Memory", "Resident.", (Promql(f"process_resident_memory_bytes{{{HERE}}}", per),), unit="bytes"),
+            Panel("CPU", "Cores in use.", (Promql(f"rate(process_cpu_seconds_total{{{HERE}}}{RATE})", per),)),
+            Panel("Shadow: decided otherwise", "Share of the texts on which the model in the shadow decides otherwise.",
+                  (Promql(f"sum by (task) ({rate('shadow_other')}) / sum by (task) ({rate('shadow_rows')})",
+                          "{{task}}"),), unit="percentunit"),
+            Panel("Model", "What scores, and what is beside it in the shadow.",
+                  (Promql(f"affect_server_info{{{HERE}}}"),), "table", width=16, height=6),
+            Panel("Models taken over", "Swaps since the start.", (Promql(f"affect_server_swaps_total{{{HERE}}}", per),),
+                  "stat", height=6),
+        ),
+        (Variable("server", "Server", Promql("label_values(affect_server_accepting, instance)"), every=True),),
+    )  # fmt: skip
+
+
 CHOSEN = "domain = ${domain:sqlstring} AND entity = ${entity:sqlstring} AND window_end - window_start = $window"
 IN_TIME = "$__timeFilter(time)"
 
@@ -174,4 +227,4 @@ def signals() -> Dashboard:
 
 
 def all_dashboards() -> tuple[Dashboard, ...]:
-    return operations(), signals()
+    return operations(), engine_server(), signals()

@@ -71,10 +71,16 @@ def test_secrets_come_from_the_environment_and_are_all_in_the_example() -> None:
 
 def test_prometheus_and_grafana_find_what_the_compose_file_runs() -> None:
     services = COMPOSE["services"]
-    (job,) = yaml.safe_load((PLACE.parent / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    job, of_server = yaml.safe_load((PLACE.parent / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
     (found,) = job["dns_sd_configs"]
     assert set(found["names"]) <= set(services)
     assert services["worker"]["ports"][0].endswith(f":{found['port']}")
+    (found,) = of_server["dns_sd_configs"]
+    assert found["names"] == ["engine"]
+    assert services["engine"]["build"]["dockerfile"] == "deploy/Dockerfile.gpu"
+    told = re.search(r"^CMD (.*)$", (PLACE.parent / "Dockerfile.gpu").read_text(), re.MULTILINE)
+    assert told is not None
+    assert f"0.0.0.0:{found['port']}" in json.loads(told[1])
     (secret,) = services["prometheus"]["secrets"]
     assert job["authorization"]["credentials_file"] == f"/run/secrets/{secret}"
     sources = yaml.safe_load((PLACE.parent / "grafana/provisioning/datasources/affect.yaml").read_text())["datasources"]

@@ -49,7 +49,7 @@ def test_all_of_it_arrives_and_a_second_push_changes_nothing(
     assert push(grafana, *BOTH) == 0
     told = capsys.readouterr().err
     assert told.startswith(f"Grafana 13.0.1 at {grafana.url}\n")
-    assert told.count("made") == 5
+    assert told.count("made") == 6
     assert [f["title"] for f in grafana.folders.values()] == [FOLDER_TITLE]
     assert {uid: d["folderUid"] for uid, d in grafana.dashboards.items()} == {
         d.uid: FOLDER_UID for d in all_dashboards()

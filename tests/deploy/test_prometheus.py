@@ -54,14 +54,15 @@ def laid_out(folder: Path, target: str | None = None, server: str | None = None)
     `server`: and this engine server."""
     (folder / "token").write_text(TOKEN)
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
-    (job,) = config["scrape_configs"]
+    job, of_server = config["scrape_configs"]
     assert job["authorization"]["credentials_file"].startswith("/run/secrets/")
     job["authorization"]["credentials_file"] = str(folder / "token")
     if target is not None:
         del job["dns_sd_configs"]
         job["static_configs"] = [{"targets": [target]}]
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-        config["scrape_configs"].append({"job_name": "affect-server", "static_configs": [{"targets": [server]}]})
+        del of_server["dns_sd_configs"]
+        of_server["static_configs"] = [{"targets": [server]}]
     (folder / "rules.yml").write_bytes((FOLDER / "rules.yml").read_bytes())
     made = folder / "prometheus.yml"
     made.write_text(yaml.safe_dump(config))
@@ -165,8 +166,21 @@ def engine(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def served() -> Iterator[tuple[str, str]]:
-    """`affect engine serve` of the hashed bag; where clients, and where Prometheus find it."""
-    words = ["engine", "serve", "--bind", "tcp://127.0.0.1:*", "--control", "", "--metrics", "127.0.0.1:0"]
+    """`affect engine serve` of the hashed bag, itself in its shadow; where clients, and where Prometheus find it."""
+    words = [
+        "engine",
+        "serve",
+        "--bind",
+        "tcp://127.0.0.1:*",
+        "--control",
+        "",
+        "--metrics",
+        "127.0.0.1:0",
+        "--shadow",
+        "hashed",
+        "--shadow-share",
+        "1",
+    ]
     command = [sys.executable, "-W", "error", "-m", "stream.cli", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as life:
         try:
@@ -200,7 +214,7 @@ def test_a_real_prometheus_reads_it_all(engine: str, served: tuple[str, str], tm
 
         def all_there() -> bool | None:
             for place, query in QUERIES.items():
-                text = query.replace("$__rate_interval", "1m").replace("$domain", ".*")
+                text = query.replace("$__rate_interval", "1m").replace("$domain", ".*").replace("$server", ".*")
                 if place in missing and server.ask(text):
                     del missing[place]
             return None if missing else True

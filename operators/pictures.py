@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -35,8 +36,10 @@ FRAME_LIMITS: Final = PictureLimits(size_max=1 << 20, pixels_max=2_100_000)
 """For frames of a stream: up to 1080p, up to a mebibyte."""
 
 
+@cache
 def opencv() -> ModuleType:
-    """OpenCV, loaded when the first picture comes.
+    """OpenCV, loaded when the first picture comes, on one thread: pictures of many cameras are the parallel work, and
+    threads for each of these small ones cost 13 % more CPU (`benchmarks/bench_capture.py`).
 
     Raises:
         MissingExtra: it is not installed.
@@ -45,6 +48,7 @@ def opencv() -> ModuleType:
         import cv2
     except ImportError as error:
         raise MissingExtra("pictures need OpenCV; install it with `pip install 'affectstream[av]'`") from error
+    cv2.setNumThreads(1)
     module: ModuleType = cv2
     return module
 

@@ -14,7 +14,7 @@ import pytest
 
 from engines.media import trimmed
 from operators.errors import Rejected
-from operators.pictures import FRAME_LIMITS, PictureLimits, cut_square, decode_grey, picture_size, sharpness
+from operators.pictures import FRAME_LIMITS, PictureLimits, cut_square, decode_grey, opencv, picture_size, sharpness
 from operators.sounds import SoundLimits, decode_sound, from_pcm16
 
 cv2 = pytest.importorskip("cv2")
@@ -137,3 +137,10 @@ def test_microphone_samples_and_silence_around_a_clip() -> None:
     padded = np.concatenate([np.zeros(20_000, np.float32), clip, np.zeros(9000, np.float32)])
     assert abs(len(trimmed(padded)) - (16_000 + 2 * 1600)) < 40
     assert len(trimmed(np.zeros(100, np.float32))) == 100
+
+
+def test_a_picture_is_read_on_one_thread() -> None:
+    opencv.cache_clear()
+    cv2.setNumThreads(4)
+    assert decode_grey(encoded(".png")).shape == PICTURE.shape
+    assert cv2.getNumThreads() == 1

@@ -1,4 +1,5 @@
-"""One real Apache Kafka for the whole session: AFFECT_KAFKA=host:port, or started here (Java 17 and Maven)."""
+"""What tests of all folders share: the labelled data, or a word that it is not here; and one real Apache Kafka for the
+whole session: AFFECT_KAFKA=host:port, or started here (Java 17 and Maven)."""
 
 from __future__ import annotations
 
@@ -18,6 +19,16 @@ SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "broker.py"
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
 NewCluster = Callable[..., AbstractContextManager[Any]]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test marked `data` is skipped where there is none; in CI that is a failure."""
+    if item.get_closest_marker("data") is None or Path(os.environ.get("AFFECT_DATA") or "nowhere").is_dir():
+        return
+    said = "AFFECT_DATA names no folder: the labelled data is not here"
+    if os.environ.get("CI") == "true":
+        pytest.fail(said)
+    pytest.skip(said)
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ async def forgotten(page: Any, desk: LessonDesk, log: MemoryLog) -> float:
             await asyncio.sleep(0.02)
 
 
-@pytest.mark.skipif(not SPEECH.is_dir(), reason="AFFECT_DATA is not set or holds no av/ravdess-speech")
+@pytest.mark.data
 def test_a_microphone_is_heard_in_order_and_forgotten_in_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

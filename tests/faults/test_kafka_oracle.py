@@ -40,7 +40,6 @@ pytestmark = [
     pytest.mark.faults,
     pytest.mark.broker,
     pytest.mark.data,
-    pytest.mark.skipif(DATA is None, reason="AFFECT_DATA is not set: no labelled data here"),
     pytest.mark.timeout(900),
 ]
 

@@ -80,7 +80,6 @@ def test_given_codes_stay_und_too() -> None:
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not DATA.is_dir(), reason="AFFECT_DATA is not set or holds no text/")
 @pytest.mark.parametrize(("name", "code", "floor"), [(k, *v) for k, v in SETS.items()])
 def test_accuracy_on_short_posts(name: str, code: str, floor: float) -> None:
     with gzip.open(DATA / name / "test_public.jsonl.gz", "rt", encoding="utf-8") as lines:

@@ -34,7 +34,6 @@ MARK = "\x1f"
 
 pytestmark = [
     pytest.mark.data,
-    pytest.mark.skipif(DATA is None, reason="AFFECT_DATA is not set: no labelled data here"),
     pytest.mark.timeout(300),
 ]
 

@@ -212,8 +212,5 @@ def test_phases_do_not_look_ahead() -> None:
 
 @pytest.mark.data
 def test_real_prices_are_read() -> None:
-    root = os.environ.get("AFFECT_DATA")
-    if not root:
-        pytest.skip("AFFECT_DATA is not set")
-    prices = read_prices(Path(root) / "prices" / "stockemotions_daily_2020.csv.gz")
+    prices = read_prices(Path(os.environ["AFFECT_DATA"]) / "prices" / "stockemotions_daily_2020.csv.gz")
     assert len(prices["AAPL"]) == 254

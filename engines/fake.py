@@ -13,7 +13,7 @@ import numpy as np
 
 from engines.base import EngineSpec, HeadSpec, ScoreBatch, TensorBatch
 from engines.errors import EngineLost, ShapeMismatch
-from engines.tasks import ENCODER_TASKS
+from engines.tasks import TEXT_TASKS
 
 SPREAD: Final = 3.0
 """Logits lie within +-SPREAD; a regression's values within its range."""
@@ -23,7 +23,7 @@ def fake_spec() -> EngineSpec:
     """Nine heads, temperature 1, thresholds 0.5."""
     heads = tuple(
         HeadSpec(t.task, t.kind, t.labels, lo=lo, hi=hi)
-        for t in ENCODER_TASKS
+        for t in TEXT_TASKS
         for lo, hi in [(1.0, 5.0) if t.kind == "regression" else (0.0, 1.0)]
     )
     return EngineSpec("fake", "sines", "fake", heads)

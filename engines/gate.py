@@ -24,7 +24,7 @@ from engines.base import F64, HeadSpec, TextModel
 from engines.evaluate import drop
 from engines.precisions import HeadGate, SignalGate
 from engines.probability import decided, millionths, probabilities
-from engines.tasks import ENCODER_TASKS
+from engines.tasks import TEXT_TASKS
 
 FP16_AGREEMENT: Final = 0.995
 FP16_MOVED: Final = 0.01
@@ -102,7 +102,7 @@ def _compared(head: HeadSpec, rows: Held, first: F64, second: F64) -> HeadGate:
         moved = np.abs(p - q)
         agreement = float((p.argmax(1) == q.argmax(1)).mean())
         said = [decided(head, millionths(head, logits)) for logits in (first, second)]
-    known = next((t for t in ENCODER_TASKS if t.task == head.task), None)
+    known = next((t for t in TEXT_TASKS if t.task == head.task), None)
     found = HeadGate(head.task, len(first), None, None, None, None, agreement, float(moved.mean()), float(moved.max()))
     if rows.truth is None or known is None or len(rows.truth) < 3:
         return found

@@ -81,7 +81,7 @@ class TaskSpec(msgspec.Struct, frozen=True):
         return [1.0 if name in names else 0.0 for name in self.labels]
 
 
-TASKS: tuple[TaskSpec, ...] = (
+TEXT_TASKS: tuple[TaskSpec, ...] = (
     TaskSpec(
         "goemotions28",
         "multi",
@@ -211,12 +211,6 @@ TASKS: tuple[TaskSpec, ...] = (
         "none published (the paper is a descriptive study, Olteanu et al. 2015)",
         languages=("en", "es", "fr", "it", "pt", "tl"),
     ),
-)
-
-"""The tasks of `hashed-bag` and of the stub."""
-
-ENCODER_TASKS: tuple[TaskSpec, ...] = (
-    *TASKS,
     TaskSpec(
         "tweeteval_emotion4",
         "single",
@@ -249,8 +243,7 @@ ENCODER_TASKS: tuple[TaskSpec, ...] = (
         7.0,
     ),
 )
-"""The tasks of an encoder with many heads (`text-affect`)."""
-
+"""The tasks of models that read text."""
 
 MEDIA_TASKS: tuple[TaskSpec, ...] = (
     TaskSpec(
@@ -282,7 +275,7 @@ def task_spec(task: str) -> TaskSpec:
     Raises:
         UnknownModel: no such task; the message lists what there is.
     """
-    every = (*ENCODER_TASKS, *MEDIA_TASKS)
+    every = (*TEXT_TASKS, *MEDIA_TASKS)
     for spec in every:
         if spec.task == task:
             return spec

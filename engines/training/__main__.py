@@ -24,7 +24,6 @@ from engines.base import EngineSpec, HeadSpec, TextModel
 from engines.errors import AffectError
 from engines.features import featurize
 from engines.hashed import HashedEngine
-from engines.tasks import ENCODER_TASKS
 from engines.training.card import write_card
 from engines.training.data import TaskData, load_all
 from engines.training.fine_tune import bf16_is_fast
@@ -69,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     torch.set_num_threads(1)  # more threads add up in another order: another artefact
     recipe = Recipe(epochs=options.epochs, seed=options.seed)
-    data = load_all(Path(options.data) / "text", ENCODER_TASKS)
+    data = load_all(Path(options.data) / "text")
     for d in data:
         print(
             f"{d.spec.data_set}: train {len(d.train.texts)}, dev {len(d.dev.texts)}, test_public {len(d.test.texts)};"

@@ -23,7 +23,7 @@ from engines.cascade import FILE, NEVER, HeadLimit, Limits, certainty, restated
 from engines.choice import BETTER, FAST
 from engines.load import load_text_model
 from engines.probability import decided, millionths, probabilities
-from engines.tasks import ENCODER_TASKS, TaskSpec
+from engines.tasks import TEXT_TASKS, TaskSpec
 from engines.training.data import Rows, read_rows, split_rows
 from engines.training.measure import measured
 
@@ -142,7 +142,7 @@ def main() -> int:
         return 1
     fast, slow = load_text_model(FAST), load_text_model(BETTER)
     parts = {}
-    for spec in (t for t in ENCODER_TASKS if t.kind != "regression"):
+    for spec in (t for t in TEXT_TASKS if t.kind != "regression"):
         parts[spec.task] = judge(dev_rows(Path(root) / "text", spec, 0, options.rows), spec, fast, slow)
         print(f"{spec.task}: {len(parts[spec.task].truth)} dev rows scored by both", flush=True)
     found = [choose_limits(parts, tasks, options.most_loss) for tasks in (*((task,) for task in parts), *TOGETHER)]

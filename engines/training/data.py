@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.tasks import TASKS, TaskSpec
+from engines.tasks import TEXT_TASKS, TaskSpec
 
 _LINK = re.compile(r"(?:https?://|www\.)\S+|\bhttp\b")
 _HANDLE = re.compile(r"@\w+")
@@ -63,7 +63,7 @@ def read_rows(path: Path) -> Iterator[dict[str, object]]:
             yield json.loads(line)
 
 
-def load_all(root: Path, tasks: Sequence[TaskSpec] = TASKS) -> list[TaskData]:
+def load_all(root: Path, tasks: Sequence[TaskSpec] = TEXT_TASKS) -> list[TaskData]:
     """All the tasks, with overlapping training rows dropped.
 
     A set without a dev split gives one text in ten (by crc32 of the normalised text) as dev; those texts train nothing

@@ -32,8 +32,6 @@ class Plan:
     this process (time between interruptions counts, time while it is dead does not).
 
     Attributes:
-        frozen: how much of the body keeps its weights, from below: 0 nothing, 1 the pieces and positions, 2 the first
-            block too, and so on. What is frozen costs no backward pass and no optimiser state.
         average: decay of the running mean of the weights, per step (Polyak & Juditsky 1992); 0 = none, the last count.
         checks: how often in a run the weights are judged on dev, evenly; 0 = never, the last weights count.
         patience: the run stops early after so many checks in a row without a better figure.
@@ -47,7 +45,6 @@ class Plan:
     warm_up: float = 0.04
     weight_decay: float = 0.01
     clip: float = 1.0
-    frozen: int = 0
     average: float = 0.0
     checks: int = 0
     patience: int = 3
@@ -98,14 +95,13 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self.encoder = encoder.to(device)
-        freeze(self.encoder, plan.frozen)
         self._losses = losses
         self._plan = plan
         self._device = device
         self._judge = judge if plan.checks else None
         self._half = device != "cpu" or bf16_is_fast()
         self._optimiser = _optimiser(encoder, plan)
-        self._mean = {n: p.detach().clone() for n, p in self._trained()} if plan.average else {}
+        self._mean = {n: p.detach().clone() for n, p in encoder.named_parameters()} if plan.average else {}
         self.pool = 0
         self.steps = 0
         self.samples = 0
@@ -166,11 +162,8 @@ class Run:
         self._optimiser.step()
         if self._mean:
             decay = min(self._plan.average, (1.0 + self.steps) / (10.0 + self.steps))
-            live = [p.detach() for _, p in self._trained()]
+            live = [p.detach() for p in self.encoder.parameters()]
             torch._foreach_lerp_(list(self._mean.values()), live, 1.0 - decay)
-
-    def _trained(self) -> list[tuple[str, nn.Parameter]]:
-        return [(n, p) for n, p in self.encoder.named_parameters() if p.requires_grad]
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The weights that count: the best on dev where they were judged, else those of `_present`."""
@@ -258,19 +251,9 @@ def head_loss(head: HeadLoss, outputs: torch.Tensor, truth: torch.Tensor) -> tup
     return (each * known).sum(), count
 
 
-def freeze(encoder: Encoder, parts: int) -> None:
-    """Take the lowest `parts` parts of the body out of training: see `Plan.frozen`."""
-    below = [[encoder.pieces, encoder.positions, encoder.norm], *([block] for block in encoder.blocks)]
-    for part in below[:parts]:
-        for module in part:
-            module.requires_grad_(False)
-
-
 def _optimiser(encoder: Encoder, plan: Plan) -> torch.optim.AdamW:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in encoder.named_parameters():
-        if not parameter.requires_grad:
-            continue
         rate = plan.head_rate if name.startswith("head.") else plan.rate
         decay = 0.0 if parameter.ndim == 1 else plan.weight_decay
         groups.setdefault((rate, decay), []).append(parameter)

@@ -1,21 +1,19 @@
-"""`python -m engines.training.text_affect`: rebuild `engines/zoo/text-affect`: one encoder, many heads, two stages.
+"""`python -m engines.training.text_affect`: rebuild `engines/zoo/text-affect`: one encoder, many heads.
 
-Stage 1 starts from the released sentence encoder and sees mostly the large sets. Stage 2 starts from the file that
-stage 1 leaves (or from the file that `--start` names: stage 1 is skipped) and sees mostly the small ones. A stage runs
-once by each of its seeds and stops early where dev stops getting better; the average is kept unless one is clearly
-better, and what stage 2 starts from if that is.
+Starts from the released sentence encoder, sees all sets mixed, once by each seed, and stops early where dev stops
+getting better. All runs begin with the same heads, so that their weights can be averaged; the average is kept unless
+one of them is clearly better.
 Needs the extra `train` and the data folder (`AFFECT_DATA` or `--data`). Shows progress; killed at any time, the same
-command goes on from the last checkpoint (at most three minutes old) of its stage in `--work`.
+command goes on from the last checkpoint (at most three minutes old) of its seed in `--work`.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -28,15 +26,14 @@ from tqdm import tqdm
 
 from engines.artefacts import ZOO
 from engines.errors import AffectError, ManifestInvalid, MissingExtra
-from engines.tasks import ENCODER_TASKS
 from engines.training.data import TaskData, load_all
-from engines.training.encoder import BGE, EPSILON, Encoder, read_base
-from engines.training.fine_tune import HeadLoss, Judge, Plan, Run, arrays, bf16_is_fast
-from engines.training.finish import Trained, finish, in_deviations, in_units, scaling
-from engines.training.graph import build, read
+from engines.training.encoder import BGE, Encoder, read_base
+from engines.training.fine_tune import HeadLoss, Judge, Plan, Run, bf16_is_fast
+from engines.training.finish import Trained, finish, in_deviations, scaling
+from engines.training.graph import read
 from engines.training.mixture import BATCH, Mixture, Part
 from engines.training.on_dev import MULTI_ROWS, ROWS, OnDev, averaged, mean
-from engines.training.stages import FIRST, SECOND, Stage
+from engines.training.shares import SCALE, SHARE, plan
 from engines.wordpieces import WordPieces
 
 BASE = "build/bge-small"
@@ -46,9 +43,10 @@ MAX_TOKENS = 128
 TRAIN_TOKENS = {"empathy_distress": MAX_TOKENS}
 """Tokens read of a training row where it is not 64: the essays alone are long, and time goes with length."""
 AVERAGE = "their average"
-BEFORE = "the stage before"
+SAMPLES = 130_000
+SEEDS = [7, 9, 11, 13]
 HEADS_SEED = 7
-"""Of the heads before stage 1, the same for every run of it: weights of runs can be averaged if they began alike."""
+"""Of the heads before a run, the same for all: weights of runs can be averaged if they began alike."""
 WORTH = 0.005
 """What one seed must be better by on dev, in the mean headline metric, to be kept before the average: dev is small."""
 BALANCE = {"sentiment3": 1.0, "emtract7": 0.5, "bullbear3": 0.5, "crisis_info6": 0.5, "tweeteval_emotion4": 0.5}
@@ -64,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     torch.set_num_threads(options.threads)
-    data = load_all(Path(options.data) / "text", ENCODER_TASKS)
+    data = load_all(Path(options.data) / "text")
     for d in data:
         print(
             f"{d.spec.data_set}: train {len(d.train.texts)}, dev {len(d.dev.texts)}, test_public {len(d.test.texts)};"
@@ -72,24 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             flush=True,
         )
     work = Path(options.work)
-    notes: list[str] = []
-    begin = Path(options.start) if options.start else work / "first.onnx"
     judge = OnDev(data, word_pieces(), BGE, options.device, options.device != "cpu" or bf16_is_fast()).figures
-    if not options.start:
-        plans = [FIRST.plan(seed, options.samples, options.minutes) for seed in options.first_seeds]
-        weights, notes = by_seeds(
-            FIRST, plans, lambda: new_encoder(data, HEADS_SEED), data, work, options.device, judge
-        )
-        metadata = {"vocabulary": "\n".join(vocabulary())}
-        begin.write_bytes(build(in_units(weights, data), BGE.heads, EPSILON, metadata, int8=False))
-    else:
-        notes.append(
-            f"Stage first: the model file {hashlib.sha256(begin.read_bytes()).hexdigest()[:8]}, as shipped before."
-        )
-    plans = [SECOND.plan(seed, options.second_samples, options.second_minutes) for seed in options.second_seeds]
-    found = {BEFORE: arrays(started(begin, data).state_dict())}
-    weights, said = by_seeds(SECOND, plans, lambda: started(begin, data), data, work, options.device, judge, found)
-    notes += said
+    plans = [plan(seed, options.samples, options.minutes) for seed in options.seeds]
+    weights, notes = by_seeds(plans, data, work, options.device, judge)
     trained = Trained(weights, BGE.heads, vocabulary(), MAX_TOKENS, HEADS_SEED, _command(options), " ".join(notes))
     folder = finish(trained, data, options.name, work, Path(options.zoo))
     print(f"wrote {folder}")
@@ -97,40 +80,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def by_seeds(
-    stage: Stage,
-    plans: Sequence[Plan],
-    begin: Callable[[], Encoder],
-    data: Sequence[TaskData],
-    work: Path,
-    device: str,
-    judge: Judge,
-    beside: Mapping[str, dict[str, NDArray[np.float32]]] | None = None,
+    plans: Sequence[Plan], data: Sequence[TaskData], work: Path, device: str, judge: Judge
 ) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
-    """(the weights, how it went): `stage` once by each plan from the same `begin`, then their average, or the best, of
-    them and of those `beside`."""
+    """(the weights, how it went): one run by each plan from the same start, then their average, or the best of them."""
     found: dict[str, dict[str, NDArray[np.float32]]] = {}
     notes = []
-    for plan in plans:
-        folder = work / f"{stage.name}-{plan.seed}"
-        found[f"seed {plan.seed}"], said = run_stage(stage, plan, begin(), data, folder, device, judge)
+    for each in plans:
+        name = f"seed {each.seed}"
+        found[name], said = run_seed(each, new_encoder(data), data, work / name.replace(" ", "-"), device, judge)
         notes.append(said)
     if len(found) > 1:
         found[AVERAGE] = averaged(list(found.values()))
-    found |= beside or {}
     figures = {name: judge(weights) for name, weights in found.items()}
     best = max(figures, key=lambda name: mean(figures[name]) + (WORTH if name == AVERAGE else 0.0))
     for name, by_head in figures.items():
-        print(f"{stage.name}, {name} on dev: mean {mean(by_head):.4f}; {by_head}", flush=True)
+        print(f"{name} on dev: mean {mean(by_head):.4f}; {by_head}", flush=True)
     told = ", ".join(f"{name} {mean(by_head):.4f}" for name, by_head in figures.items())
     notes.append(
-        f"Stage {stage.name} on {ROWS} dev rows a head ({MULTI_ROWS} where a text has many labels), mean headline"
-        f" metric: {told}. Kept: {best}."
+        f"On {ROWS} dev rows a head ({MULTI_ROWS} where a text has many labels), mean headline metric: {told}. Kept:"
+        f" {best}."
     )
     return found[best], notes
 
 
-def run_stage(
-    stage: Stage,
+def run_seed(
     plan: Plan,
     encoder: Encoder,
     data: Sequence[TaskData],
@@ -138,12 +111,12 @@ def run_stage(
     device: str,
     judge: Judge | None = None,
 ) -> tuple[dict[str, NDArray[np.float32]], str]:
-    """(the weights after a stage, how it went in a sentence); new, or on from where it was interrupted."""
-    run = Run(folder, encoder, head_losses(data, stage.scale), plan, device, judge)
+    """(the weights after a run, how it went in a sentence); new, or on from where it was interrupted."""
+    run = Run(folder, encoder, head_losses(data, SCALE), plan, device, judge)
     with tqdm(
         total=1.0,
         unit="run",
-        desc=f"stage {stage.name}",
+        desc=f"seed {plan.seed}",
         mininterval=5.0,
         bar_format="{l_bar}{bar}| {elapsed}{postfix}",
     ) as bar:
@@ -154,19 +127,19 @@ def run_stage(
             bar.update(0)
 
         if not run.done():
-            run.train(Mixture(tokenised(data, stage), outputs(data), plan.seed), step)
+            run.train(Mixture(tokenised(data), outputs(data), plan.seed), step)
     said = (
-        f"Stage {stage.name}: {run.samples} samples in {run.steps} steps of {BATCH}, {run.seconds / 60:.0f} minutes on"
-        f" a shared machine; plan `{plan}`; shares of the mixture {dict(stage.share)}."
+        f"Seed {plan.seed}: {run.samples} samples in {run.steps} steps of {BATCH}, {run.seconds / 60:.0f} minutes on a"
+        f" shared machine; plan `{plan}`; shares of the mixture {SHARE}."
         + (f" Best on dev at check {run.best_check} of {plan.checks}." if run.checked else "")
     )
     print(said, flush=True)
     return run.weights(), said
 
 
-def new_encoder(data: Sequence[TaskData], seed: int) -> Encoder:
-    """The released body with heads that know nothing."""
-    torch.manual_seed(seed)
+def new_encoder(data: Sequence[TaskData]) -> Encoder:
+    """The released body with heads that know nothing, the same ones each time."""
+    torch.manual_seed(HEADS_SEED)
     encoder = Encoder(BGE, outputs(data))
     read_base(encoder, base_file(BASE_FILES[0]))
     with torch.no_grad():
@@ -193,18 +166,9 @@ def started(path: Path, data: Sequence[TaskData]) -> Encoder:
 
 
 def _command(options: argparse.Namespace) -> str:
-    """What rebuilds the model: both stages."""
-    first = f"--samples {options.samples}" if options.samples else f"--minutes {options.minutes:g}"
-    second = (
-        f"--second-samples {options.second_samples}"
-        if options.second_samples
-        else f"--second-minutes {options.second_minutes:g}"
-    )
-    seeds = [
-        f"--{stage}-seeds {' '.join(str(seed) for seed in many)}"
-        for stage, many in (("first", options.first_seeds), ("second", options.second_seeds))
-    ]
-    return " ".join(["python -m engines.training.text_affect", first, second, *seeds])
+    """What rebuilds the model."""
+    budget = f"--minutes {options.minutes:g}" if options.minutes else f"--samples {options.samples}"
+    return f"python -m engines.training.text_affect {budget} --seeds {' '.join(str(seed) for seed in options.seeds)}"
 
 
 def base_file(name: str) -> Path:
@@ -242,14 +206,14 @@ def outputs(data: Sequence[TaskData]) -> int:
     return sum(len(d.spec.labels) for d in data)
 
 
-def tokenised(data: Sequence[TaskData], stage: Stage) -> list[Part]:
+def tokenised(data: Sequence[TaskData]) -> list[Part]:
     """The training rows as word pieces; -1 of the truth becomes NaN, regressions are scaled."""
     parts, column = [], 0
     for d in data:
         batch = word_pieces(TRAIN_TOKENS.get(d.spec.task, 64)).featurize(d.train.texts)
         truth = in_training(d)
         ids, offsets = batch.tensors["ids"].astype(np.int32), batch.tensors["offsets"].astype(np.int64)
-        parts.append(Part(ids, offsets, truth, column, stage.share[d.spec.task]))
+        parts.append(Part(ids, offsets, truth, column, SHARE[d.spec.task]))
         column += len(d.spec.labels)
     return parts
 
@@ -299,15 +263,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--zoo", default=str(ZOO), help="where the model folder goes")
     parser.add_argument("--name", default="text-affect", help="name of the model folder")
     parser.add_argument("--work", default="build/text-affect", help="where checkpoints and curves go")
-    parser.add_argument("--minutes", type=float, default=240.0, help="wall-clock budget of stage 1 (default: 240)")
-    parser.add_argument("--samples", type=int, default=0, help="stage 1 on so many samples instead: no clock decides")
-    parser.add_argument("--second-minutes", type=float, default=120.0, help="budget of stage 2 (default: 120)")
-    parser.add_argument("--second-samples", type=int, default=0, help="stage 2 on so many samples instead")
-    parser.add_argument("--start", default="", metavar="FILE.onnx", help="skip stage 1: stage 2 from this model file")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help=f"rows a seed sees (default: {SAMPLES})")
+    parser.add_argument("--minutes", type=float, default=0.0, help="so many minutes a seed instead: the clock decides")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help=f"one run each (default: {SEEDS})")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--first-seeds", type=int, nargs="+", default=[7, 9], help="of stage 1 (default: 7 9)")
-    parser.add_argument("--second-seeds", type=int, nargs="+", default=[7, 8], help="of stage 2 (default: 7 8)")
     return parser
 
 

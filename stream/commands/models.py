@@ -25,7 +25,7 @@ from engines.errors import UnknownModel
 from engines.evaluate import Evaluation, calibration_error, evaluate, evaluate_values
 from engines.load import load_text_model
 from engines.probability import decided, millionths, probabilities
-from engines.tasks import ENCODER_TASKS, TaskSpec, task_spec
+from engines.tasks import TEXT_TASKS, TaskSpec, task_spec
 from operators.arrivals import language_code
 from operators.calibrate import Calibrate
 from operators.language import detect
@@ -47,7 +47,7 @@ _BASE = "goemotions28"
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verbs."""
     score = subparsers.add_parser("score", help="score texts, faces or voices: calibrated probabilities out")
-    known = ", ".join([*(t.task for t in ENCODER_TASKS), *media.TASKS, PARROTT])
+    known = ", ".join([*(t.task for t in TEXT_TASKS), *media.TASKS, PARROTT])
     score.add_argument("--task", required=True, help=f"one of {known}")
     score.add_argument(
         "--input",
@@ -187,7 +187,7 @@ def _measured(engine: str, task: str, config: str | None) -> Iterator[tuple[Task
         yield task_spec(task), _load(engine, task, config)
         return
     loaded: dict[str, TextModel] = {}
-    for spec in ENCODER_TASKS:
+    for spec in TEXT_TASKS:
         name = next(iter(choose((spec.task,), ZOO).models)) if engine == "auto" else engine
         key = f"{name} {spec.task}" if name == CASCADE else name  # which posts it passes on hangs on the heads asked
         if key not in loaded:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from engines.artefacts import imported_zoo, model_file, names, write_model
 from engines.choice import ALIASES
 from engines.errors import MissingExtra
-from engines.tasks import ENCODER_TASKS, TaskSpec
+from engines.tasks import TEXT_TASKS, TaskSpec
 from operators.ontology import Ontology
 from stream.errors import UsageError
 
@@ -56,7 +56,7 @@ def run_import(args: argparse.Namespace) -> int:
     if name in names():
         raise UsageError(f"model {name!r} is there already ({model_file(name)}); give another --name, or delete it")
     task, labels, targets = place_labels(given.labels, args.task, pairs(args.map, given.labels), args.dir)
-    known = next((t for t in ENCODER_TASKS if t.task == task), None)
+    known = next((t for t in TEXT_TASKS if t.task == task), None)
     kind = _kind(given, known)
     plan = [[k for k, target in enumerate(targets) if target == label] for label in labels]
     words = ["affect", "models", "import", args.dir.name, "--name", name, "--task", task]
@@ -143,8 +143,8 @@ def _languages(given: str) -> tuple[str, ...]:
 def _tasks() -> dict[str, tuple[str, ...]]:
     """Every task and scheme that a classifier may answer -> its labels, in logit order."""
     ontology = Ontology.load()
-    values = {t.task for t in ENCODER_TASKS if t.kind == "regression"}
-    found = {t.task: t.labels for t in ENCODER_TASKS if t.kind != "regression"}
+    values = {t.task for t in TEXT_TASKS if t.kind == "regression"}
+    found = {t.task: t.labels for t in TEXT_TASKS if t.kind != "regression"}
     return found | {s: ontology.labels(s) for s in ontology.schemes if s not in found and s not in values}
 
 

@@ -18,7 +18,7 @@ from engines.errors import ManifestInvalid
 from engines.load import load_text_model
 from engines.onnx import OnnxEngine
 from engines.probability import probabilities
-from engines.tasks import ENCODER_TASKS, task_spec
+from engines.tasks import TEXT_TASKS, task_spec
 from engines.training.cascade import Judged, choose_limits
 from tests.engines import tiny
 
@@ -149,7 +149,7 @@ def test_what_ships_was_chosen_for_the_models_that_ship_and_loses_no_more_than_i
     assert (shipped.fast, shipped.slow) == tuple(read_manifest(name).spec.model_id for name in (FAST, BETTER))
     assert shipped.most_loss == 0.005
     assert {chosen[0].task for chosen in shipped.sets if len(chosen) == 1} == {
-        t.task for t in ENCODER_TASKS if t.kind != "regression"
+        t.task for t in TEXT_TASKS if t.kind != "regression"
     }
     for one in (one for chosen in shipped.sets for one in chosen):
         assert one.cascade >= one.slow - shipped.most_loss - 1e-4

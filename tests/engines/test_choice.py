@@ -15,7 +15,7 @@ from engines.choice import BETTER, FAST, FAST_IS_BETTER, choose
 from engines.errors import UnknownModel
 from engines.joined import join
 from engines.load import load_text_model
-from engines.tasks import ENCODER_TASKS
+from engines.tasks import TEXT_TASKS
 from operators import crisis, market
 
 TEXTS = ["no water here, please help", "so happy I own the shares"]
@@ -23,11 +23,11 @@ TEXTS = ["no water here, please help", "so happy I own the shares"]
 
 def test_every_head_comes_from_the_model_that_is_better_at_it() -> None:
     figures = {name: {m.task: m.value for m in reversed(read_manifest(name).metrics)} for name in (BETTER, FAST)}
-    ahead = {t.task for t in ENCODER_TASKS if figures[FAST][t.task] > figures[BETTER][t.task]}
+    ahead = {t.task for t in TEXT_TASKS if figures[FAST][t.task] > figures[BETTER][t.task]}
     assert ahead == FAST_IS_BETTER
     chosen = choose((), ZOO).models
     assert {task: name for name, tasks in chosen.items() for task in tasks} == {
-        t.task: FAST if t.task in ahead else BETTER for t in ENCODER_TASKS
+        t.task: FAST if t.task in ahead else BETTER for t in TEXT_TASKS
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from engines.errors import UnknownModel
 from engines.evaluate import calibration_error, evaluate, evaluate_values
-from engines.tasks import NEED_LABELS, TASKS, task_spec
+from engines.tasks import NEED_LABELS, TEXT_TASKS, task_spec
 
 SENTIMENT = task_spec("sentiment3")
 
@@ -94,7 +94,7 @@ def test_labels_are_those_of_the_ontology() -> None:
     from operators.ontology import Ontology
 
     ontology = Ontology.load()
-    for spec in TASKS:
+    for spec in (t for t in TEXT_TASKS if t.kind != "regression"):  # the map has labels, not values
         assert ontology.labels(spec.task) == spec.labels
 
 

@@ -9,12 +9,12 @@ from engines import stub
 from engines.errors import EngineLost
 from engines.fake import FakeEngine
 from engines.load import load_text_model
-from engines.tasks import ENCODER_TASKS
+from engines.tasks import TEXT_TASKS
 
 
 def test_it_has_every_head_and_tells_texts_apart() -> None:
     model = load_text_model("fake")
-    assert [h.task for h in model.spec.heads] == [t.task for t in ENCODER_TASKS]
+    assert [h.task for h in model.spec.heads] == [t.task for t in TEXT_TASKS]
     assert {h.kind for h in model.spec.heads} == {"single", "multi", "regression"}
     logits = model.logits(["we need water", "so happy"]).logits
     assert all(np.abs(x[0] - x[1]).max() > 0.01 for x in logits.values())

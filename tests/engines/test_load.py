@@ -13,7 +13,7 @@ from engines.errors import ManifestInvalid, UnknownModel
 from engines.evaluate import evaluate
 from engines.load import load_text_model
 from engines.probability import decided, millionths, probabilities
-from engines.tasks import ENCODER_TASKS, task_spec
+from engines.tasks import TEXT_TASKS, task_spec
 from engines.training.data import read_rows
 
 
@@ -50,8 +50,8 @@ def test_settings_must_fit_the_table(tmp_path: Path) -> None:
 
 def test_the_shipped_model_has_the_nine_heads_and_says_what_it_is() -> None:
     manifest = read_manifest("hashed-bag")
-    assert [(h.task, h.kind, h.labels) for h in manifest.heads] == [(t.task, t.kind, t.labels) for t in ENCODER_TASKS]
-    assert {m.task for m in manifest.metrics} == {t.task for t in ENCODER_TASKS}
+    assert [(h.task, h.kind, h.labels) for h in manifest.heads] == [(t.task, t.kind, t.labels) for t in TEXT_TASKS]
+    assert {m.task for m in manifest.metrics} == {t.task for t in TEXT_TASKS}
     assert all(m.lo <= m.value <= m.hi for m in manifest.metrics)
     assert all(d.licence and d.source for d in manifest.data)
     assert all(h.temperature > 0 for h in manifest.heads)
@@ -83,7 +83,7 @@ def test_the_shipped_model_reads_plain_sentences(task: str, text: str, label: st
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("task", [t.task for t in ENCODER_TASKS if t.kind != "regression"])
+@pytest.mark.parametrize("task", [t.task for t in TEXT_TASKS if t.kind != "regression"])
 def test_the_manifests_figures_are_those_of_the_shipped_weights(task: str) -> None:
     root = os.environ["AFFECT_DATA"]
     spec = task_spec(task)

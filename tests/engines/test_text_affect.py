@@ -13,7 +13,7 @@ from engines.base import TextModel
 from engines.evaluate import Evaluation, evaluate, evaluate_values
 from engines.load import load_text_model
 from engines.probability import decided, millionths, probabilities
-from engines.tasks import ENCODER_TASKS, task_spec
+from engines.tasks import TEXT_TASKS, task_spec
 from engines.training.data import read_rows
 
 NAME = "text-affect"
@@ -29,9 +29,9 @@ def model() -> TextModel:
 def test_the_manifest_says_what_it_is() -> None:
     manifest = read_manifest(NAME)
     assert [(h.task, h.kind, h.labels, h.lo, h.hi) for h in manifest.heads] == [
-        (t.task, t.kind, t.labels, t.lo, t.hi) for t in ENCODER_TASKS
+        (t.task, t.kind, t.labels, t.lo, t.hi) for t in TEXT_TASKS
     ]
-    assert {m.task for m in manifest.metrics} == {t.task for t in ENCODER_TASKS}
+    assert {m.task for m in manifest.metrics} == {t.task for t in TEXT_TASKS}
     assert all(m.lo <= m.value <= m.hi for m in manifest.metrics)
     assert all(d.licence and d.source for d in manifest.data)
     assert all(len(h.thresholds) == len(h.labels) for h in manifest.heads if h.kind == "multi")

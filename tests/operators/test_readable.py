@@ -11,7 +11,7 @@ import pytest
 
 from engines.artefacts import read_manifest
 from engines.load import load_text_model
-from engines.tasks import ENCODER_TASKS
+from engines.tasks import TEXT_TASKS
 from operators.readable import Readable, common, readable
 from operators.records import SignalRow
 from stream.cli import main
@@ -91,7 +91,7 @@ def test_heads_share_the_languages_that_all_of_them_read() -> None:
 
 def test_models_of_the_zoo_name_their_languages_and_the_stub_reads_any() -> None:
     for name in ("text-affect", "hashed-bag"):
-        assert {h.task: h.languages for h in read_manifest(name).heads} == {t.task: t.languages for t in ENCODER_TASKS}
+        assert {h.task: h.languages for h in read_manifest(name).heads} == {t.task: t.languages for t in TEXT_TASKS}
     assert not any(head.languages for head in load_text_model("stub").spec.heads)
 
 

@@ -17,7 +17,7 @@ from engines.derive.files import PrecisionFile, derive, reference
 from engines.errors import PrecisionRefused, UnknownModel
 from engines.load import encoder, load_text_model
 from engines.precisions import PRECISIONS, Verdict, keep, open_derived, read_record
-from engines.tasks import ENCODER_TASKS
+from engines.tasks import TEXT_TASKS
 from engines.training.graph import build as build_graph
 from stream.cli import main
 from stream.errors import UsageError
@@ -26,7 +26,7 @@ from stream.precision_gate import Judge, scenario_texts, table, validation_rows
 from stream.signal_gate import Play, compared, replayed
 from tests.engines import tiny
 
-HEADS = tuple(HeadSpec(t.task, t.kind, t.labels, lo=t.lo, hi=t.hi) for t in ENCODER_TASKS)
+HEADS = tuple(HeadSpec(t.task, t.kind, t.labels, lo=t.lo, hi=t.hi) for t in TEXT_TASKS)
 OUTPUTS = sum(len(h.labels) for h in HEADS)
 PLAY = Play("panic", 3, 60)
 

@@ -25,7 +25,7 @@ from benchmarks.bench_domains import macro_f1
 from benchmarks.harness import table
 from engines.base import TextModel
 from engines.load import load_text_model
-from engines.tasks import ENCODER_TASKS, task_spec
+from engines.tasks import TEXT_TASKS, task_spec
 from engines.training.data import read_rows
 from operators.language import detect
 from operators.readable import readable
@@ -77,7 +77,7 @@ def line(root: Path, data_set: str, lang: str, task: str, model: TextModel, most
 def own(root: Path) -> list[tuple[object, ...]]:
     """The second table: (task, data set, rows, texts left out, their share, the languages they were taken for)."""
     found: list[tuple[object, ...]] = []
-    for spec in ENCODER_TASKS:
+    for spec in TEXT_TASKS:
         texts = [str(row["text"]) for row in read_rows(root / spec.data_set / "test_public.jsonl.gz")]
         taken = Counter(code for text in texts if not readable(code := detect(text), spec.languages))
         often = ", ".join(f"{code} {n}" for code, n in taken.most_common(4))

@@ -23,8 +23,9 @@ ALIASES: Final = {"hashed": "hashed-bag"}
 BETTER: Final[str] = "text-affect"
 FAST: Final[str] = "hashed-bag"
 FAST_IS_BETTER: Final[frozenset[str]] = frozenset()
-"""Heads that the hashed bag answers better on the public test half; none of the models that ship today.
-`tests/engines/test_choice.py` holds this set against the manifests."""
+"""Heads that the hashed bag answers better on the public test half, by a point or more: less is chance, and asking a
+second model costs time. None of the models that ship today; `tests/engines/test_choice.py` holds it against the
+manifests."""
 
 CASCADE: Final = "cascade"
 """`FAST` where it is sure, else `BETTER` (`engines.cascade`)."""

@@ -23,7 +23,7 @@ TEXTS = ["no water here, please help", "so happy I own the shares"]
 
 def test_every_head_comes_from_the_model_that_is_better_at_it() -> None:
     figures = {name: {m.task: m.value for m in reversed(read_manifest(name).metrics)} for name in (BETTER, FAST)}
-    ahead = {t.task for t in TEXT_TASKS if figures[FAST][t.task] > figures[BETTER][t.task]}
+    ahead = {t.task for t in TEXT_TASKS if figures[FAST][t.task] >= figures[BETTER][t.task] + 0.01}
     assert ahead == FAST_IS_BETTER
     chosen = choose((), ZOO).models
     assert {task: name for name, tasks in chosen.items() for task in tasks} == {

@@ -166,6 +166,7 @@ def test_a_byte_order_mark_is_passed_over_and_costs_no_post(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("body", "said"),
     [('{"id":"a"}'.encode("utf-16"), "UTF-16; convert"), (gzip.compress(b"{}"), r"gzip; its name must end in \.gz")],
+    ids=["UTF-16", "gzip"],  # not the bytes: those of gzip hold the time, and two workers would collect two tests
 )
 def test_a_file_that_is_no_utf_8_text_is_refused_whole(tmp_path: Path, body: bytes, said: str) -> None:
     path = tmp_path / "posts.jsonl"

@@ -20,13 +20,31 @@ if TYPE_CHECKING:
 
 RESERVED = ("auto", "cascade", "stub", "remote", "endpoint")
 
+ABOUT = """\
+Take in a text classifier of yours, check that it answers as before, and write it as a model that --engine can name.
+
+  BERT, DistilBERT   config.json, model.safetensors, vocab.txt or tokenizer.json
+  RoBERTa            config.json, model.safetensors, vocab.json and merges.txt, or tokenizer.json
+  any other          one .onnx with its weights inside, labels.txt or config.json, vocab.txt or tokenizer.json"""
+EPILOG = """\
+example:
+  affect models import ./my-model --task sentiment3 --map LABEL_0=negative --map LABEL_1=neutral --map LABEL_2=positive
+  affect score --task sentiment3 --engine my-model --input posts.jsonl
+
+It goes to imported/NAME in the folder of AFFECT_MODELS. Labels that stand for nothing yet are listed with the command
+to complete. Limits, and what is refused: docs/models-import.md."""
+
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verb."""
-    parser = verbs.add_parser("import", help="take in a text classifier of yours: a Hugging Face directory, or ONNX")
-    parser.add_argument(
-        "dir", type=Path, help="config.json, vocab.txt and model.safetensors; or an .onnx and labels.txt"
+    parser = verbs.add_parser(
+        "import",
+        help="take in a text classifier of yours: a Hugging Face directory, or ONNX",
+        description=ABOUT,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("dir", type=Path, help="the directory that holds these files")
     parser.add_argument("--name", help="what --engine will call it (default: the directory's name)")
     parser.add_argument("--task", help="task whose labels it has (default: the one with exactly these)")
     parser.add_argument(

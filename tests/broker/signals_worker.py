@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_port
 
 SECTORS = "ticker,sector\nAAPL,tech\nMSFT,tech\nJPM,banks\nGS,banks\n"
 RULES = """
@@ -38,12 +39,6 @@ kind = "burst"
 z = 3
 warm_up = 3
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Worker:

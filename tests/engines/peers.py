@@ -14,6 +14,8 @@ from engines.remote import command
 from engines.serve import Server
 from engines.wire import Answer, Ask, Beat, Ready, Refusal, described, pack, read_answer
 
+TEXTS = ["we need water", "so happy", "", "stocks fall", "not good " * 30, "a"]
+
 
 def ordered(server: Server, op: str, name: str = "") -> Outcome:
     answer = command(server.control, msgspec.json.encode(Command(op, name)), 60.0)

@@ -23,10 +23,8 @@ from engines.serve_front import Doors
 from engines.shelf import Shelf
 from engines.stub import StubEngine
 from engines.wire import Answer, Refusal
-from tests.engines.peers import Peer, ordered, status
+from tests.engines.peers import TEXTS, Peer, ordered, status
 from tests.engines.serving import connected, serving, until, zoo_of_two
-
-TEXTS = ["we need water", "so happy", "", "stocks fall", "not good " * 30, "a"]
 
 
 def conserved(found: Status) -> bool:

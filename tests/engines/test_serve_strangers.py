@@ -17,10 +17,8 @@ from engines.serve import Server
 from engines.serve_front import Doors, Unusable, is_here
 from engines.shelf import Shelf
 from engines.wire import MAGIC, Ask, Refusal, Tensor, pack
-from tests.engines.peers import Peer, status
+from tests.engines.peers import TEXTS, Peer, status
 from tests.engines.serving import ANYWHERE, connected, serving, until
-
-TEXTS = ["we need water", "so happy", "", "stocks fall", "not good " * 30, "a"]
 
 
 def test_keys_let_in_who_is_known_and_nobody_else(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ through `avro_columns`, the gate's look at a whole batch, and the rules column b
 from __future__ import annotations
 
 import random
-from typing import NamedTuple
 
 import msgspec
 from hypothesis import given, settings
@@ -21,19 +20,13 @@ from operators.gate import HEADER, Gate, frame
 from operators.post_reader import FEW, USUAL_BYTES
 from operators.records import DeadLetter, Post, PostBatch
 from operators.registry import FileRegistry
+from tests.operators.decoding import Raw
 
 NOW = 1_717_171_717_000
 REGISTRY = FileRegistry()
 GATE = Gate(REGISTRY)
 CODEC = Codec(REGISTRY, GATE)
 ARRIVAL = Arrival(b"key")
-
-
-class Raw(NamedTuple):
-    offset: int
-    key: bytes | None
-    value: bytes
-    timestamp_ms: int
 
 
 def rows_of(batch: PostBatch) -> list[tuple[object, ...]]:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
 
 import fastavro
 import msgspec
@@ -24,6 +23,7 @@ from operators.gate import HEADER, Gate, frame
 from operators.reasons import REASONS
 from operators.records import Post, SignalRow
 from operators.registry import BUILT_IN, FileRegistry
+from tests.operators.decoding import Raw
 
 NOW = 1_717_171_717_000
 HOSTILE = (
@@ -40,13 +40,6 @@ HOSTILE = (
     b"1e999",
     b"9" * 400,
 )
-
-
-class Raw(NamedTuple):
-    offset: int
-    key: bytes | None
-    value: bytes
-    timestamp_ms: int
 
 
 @pytest.fixture(scope="module")

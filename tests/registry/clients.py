@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from operators.registry import FileRegistry
+from operators.registry import BUILT_IN, FileRegistry
 from stream.registry_client import RegistryClient
 from stream.registry_http import RegistryHttp
+
+POST = (BUILT_IN / "post.avsc").read_text()
+POSTS = "affect.posts.social.v1-value"
 
 
 @contextmanager

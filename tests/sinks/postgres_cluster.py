@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import psycopg
 
 from operators.records import SignalRow
+from tests.ports import free_port
 
 PASSWORD = "canary-pg-17"
 COLUMNS = list(SignalRow.__struct_fields__)
@@ -38,9 +38,7 @@ class Cluster:
         self._bin = binaries
         self._user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
         self.folder = Path(tempfile.mkdtemp(prefix="affect-pg-"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         secret = self.folder / "password"
         secret.write_text(PASSWORD)
         if self._user is not None:

@@ -6,12 +6,13 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "getting-signals-out.md"
@@ -26,9 +27,7 @@ def test_the_page_can_be_typed_from_top_to_bottom(dsn: str, tmp_path: Path) -> N
         r"<!-- runnable(?:: postgres)? -->\n```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL
     )
     assert len(blocks) == 5
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     code = "\n".join(blocks).replace(PORT, port)
     # The receiver must listen before it is posted to; a person takes longer to type.
     ready = f"until (echo > /dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.1; done"

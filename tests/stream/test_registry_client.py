@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 pytest.importorskip("confluent_kafka.schema_registry", reason="needs the extra: pip install 'affectstream[registry]'")
 sys.path.insert(0, str(Path(__file__).parent.parent / "registry"))
 
-from clients import client_of
+from clients import POST, POSTS, client_of
 from server import Registry, serving
 
 from operators.admission import parse_schema
@@ -22,15 +21,13 @@ from operators.codec import Codec
 from operators.errors import ConfigInvalid, Rejected, SchemaUnknown
 from operators.gate import Gate, frame
 from operators.records import Post
-from operators.registry import BUILT_IN, FileRegistry
+from operators.registry import FileRegistry
 from stream.config import load_config
 from stream.errors import UsageError
 from stream.registry_client import MAX_REFUSED, RegistryClient
 from stream.registry_http import RegistryAccess, RegistryHttp
 from stream.topology import build_codec
-
-POST = (BUILT_IN / "post.avsc").read_text()
-POSTS = "affect.posts.social.v1-value"
+from tests.ports import free_port
 
 
 class Hand:
@@ -49,12 +46,6 @@ def point(name: str = "P") -> str:
 
 def state_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.name == "affect.registry"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_ids_are_those_of_the_registry_and_asked_for_once() -> None:

@@ -16,16 +16,12 @@ import pytest
 pytest.importorskip("confluent_kafka.schema_registry", reason="needs the extra: pip install 'affectstream[registry]'")
 sys.path.insert(0, str(Path(__file__).parent.parent / "registry"))
 
-from clients import client_of
+from clients import POST, POSTS, client_of
 from server import serving
 
 from operators.errors import SchemaUnknown
-from operators.registry import BUILT_IN
 from stream.registry_base import RegistryUnavailable
 from stream.registry_http import RegistryHttp
-
-POST = (BUILT_IN / "post.avsc").read_text()
-POSTS = "affect.posts.social.v1-value"
 
 
 def hostile(answer: Callable[[BaseHTTPRequestHandler], None]) -> type[BaseHTTPRequestHandler]:
